@@ -1,6 +1,7 @@
 //! `lastack run`: its options, and the call of the library that implements it.
 
 use std::ffi::OsString;
+use std::io::{ErrorKind, Write};
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
@@ -277,16 +278,28 @@ fn terminal(path: OsString) -> Terminal {
     if path.is_empty() { Terminal::Own } else { Terminal::Other(path.into()) }
 }
 
-/// Parses a fault; `help` prints the list of faults and exits.
 fn port(text: &str) -> Result<u16, String> {
     let port = text.parse().ok().filter(|port| *port > 0);
     port.ok_or_else(|| format!("{text:?} is not a port: write 5432, or 5432,6379"))
 }
 
+/// Prints the list of faults, and gives the exit status.
+fn print_faults() -> i32 {
+    let mut out = anstream::stdout();
+    match out.write_all(inject::help().as_bytes()).and_then(|()| out.flush()) {
+        // Whoever closed the pipe has read enough.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            anstream::eprintln!("lastack run: cannot print the list of faults: {error}");
+            1
+        }
+        _ => 0,
+    }
+}
+
+/// Parses a fault; `help` prints the list of faults and exits.
 fn fault(text: &str) -> Result<FaultRule, String> {
     if text == "help" {
-        anstream::print!("{}", inject::help());
-        std::process::exit(0);
+        std::process::exit(print_faults());
     }
     text.parse()
 }

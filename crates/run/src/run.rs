@@ -180,7 +180,9 @@ fn run(options: Options) -> Result<ExitStatus, Error> {
     };
     let inner = Inner::new(take(InnerSocket::Diagnosis));
     served.sockets = sockets;
-    let attendant = Attendant::start(&served.namespace).ok();
+    let user =
+        plan.place.join.as_ref().filter(|_| served.guest.is_none()).and_then(|join| join.user.as_deref());
+    let attendant = served.net.take().and_then(|net| Attendant::start(net, user).ok());
     let run = Run::new(plan, report, resolvers, inner, attendant, &outputs);
     (*run.bound.borrow_mut(), *run.api.borrow_mut()) = (bound, api);
     run.bound_datagrams.replace(datagrams);

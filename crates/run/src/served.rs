@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use lastack_device::DeviceKind;
 
 use crate::descriptors::Descriptors;
-use crate::namespace::{self, Failure, Guest, InnerSocket, Join, Joined, LaunchError, Launched};
+use crate::namespace::{self, Failure, Guest, InnerSocket, Joined, LaunchError, Launched};
 use crate::plan::Plan;
 
 /// Such a network.
@@ -21,24 +21,21 @@ pub struct Served {
     pub sockets: Vec<(InnerSocket, OwnedFd)>,
     /// Failures that may affect programs there.
     pub warnings: Vec<Failure>,
-    /// Its namespaces.
-    pub namespace: Join,
+    /// Its network namespace, until the attendant has it.
+    pub net: Option<OwnedFd>,
 }
 
 impl Served {
     /// Makes the network, or joins it, and starts the program.
     pub fn begin(plan: &Plan, descriptors: Descriptors) -> Result<Self, LaunchError> {
         let namespace = plan.namespace();
-        if let (Some(join), true) = (&plan.place.join, plan.command.is_empty()) {
-            let Joined { device, kind, sockets, warnings } = namespace::join(&namespace)?;
-            return Ok(Self { guest: None, device, kind, sockets, warnings, namespace: join.clone() });
+        if plan.place.join.is_some() && plan.command.is_empty() {
+            let Joined { device, kind, net, sockets, warnings } = namespace::join(&namespace)?;
+            return Ok(Self { guest: None, device, kind, sockets, warnings, net: Some(net) });
         }
         let launched =
             Guest::launch_with(&namespace, &plan.command, |command| descriptors.restore_for(command))?;
-        let Launched { guest, device, kind, sockets, warnings } = launched;
-        let supervisor = guest.supervisor();
-        let net = format!("/proc/{supervisor}/ns/net").into();
-        let namespace = Join { net, user: None, process: Some(supervisor) };
-        Ok(Self { guest: Some(guest), device, kind, sockets, warnings, namespace })
+        let Launched { guest, device, kind, net, sockets, warnings } = launched;
+        Ok(Self { guest: Some(guest), device, kind, sockets, warnings, net: Some(net) })
     }
 }

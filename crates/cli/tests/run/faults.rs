@@ -209,6 +209,11 @@ fn rules_are_explained_and_wrong_ones_refused_before_the_program_runs() {
         help.status.success() && String::from_utf8_lossy(&help.stdout).contains("mtu-hole=BYTES"),
         "{help:?}"
     );
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let unprinted =
+        std::process::Command::new(LASTACK).args(["run", "--inject", "help"]).stdout(full).output().unwrap();
+    assert_eq!(unprinted.status.code(), Some(1), "{unprinted:?}");
+    assert!(String::from_utf8_lossy(&unprinted.stderr).contains("No space left on device"), "{unprinted:?}");
     let wrong = run(&["--inject", "rst:afer=4k", "--", "echo", "ran"]);
     assert_eq!((wrong.status.code(), wrong.stdout.len()), (Some(125), 0));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("unknown key \"afer\""), "{wrong:?}");

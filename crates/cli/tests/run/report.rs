@@ -1,12 +1,15 @@
 //! The report and the exit status.
 
-use std::os::unix::process::ExitStatusExt;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::support::{
-    LASTACK, Server, closed_port, finish, lastack, relayed, require_all, require_namespaces, require_tool,
+    LASTACK, Server, closed_port, finish, lastack, read_report, relayed, require_all, require_namespaces,
+    require_tool,
 };
 
 #[test]
@@ -269,4 +272,28 @@ fn the_process_that_owns_a_connection_is_named() {
     assert!(pids.len() == 2 && !pids.contains(&0), "{pids:?}");
     assert!(ran.connections().all(|line| line["connect_us"].is_u64() && line["rtt_us"].is_u64()), "{ran:?}");
     server.join();
+}
+
+/// Nothing that finds the process may depend on the privileges of root.
+#[test]
+#[ignore = "needs root, namespaces and curl"]
+fn the_process_is_named_for_an_unprivileged_user() {
+    const NOBODY: u32 = 65_534;
+    require_namespaces();
+    require_tool("curl");
+    assert!(nix::unistd::geteuid().is_root(), "cannot run here: only root can become another user");
+    let place = tempfile::tempdir().unwrap();
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = place.path().join("lastack");
+    // By another process: a program that this one had open for writing could not be started.
+    assert!(Command::new("cp").arg(LASTACK).arg(&copy).status().unwrap().success());
+    let url = format!("http://10.0.2.2:{}/", closed_port("127.0.0.1"));
+    let mut command = Command::new(copy);
+    command.args(["run", "--host-loopback", "--json", "--", "curl", "-s", &url]).current_dir("/");
+    let output = finish(command.uid(NOBODY).gid(NOBODY).env("HOME", "/"));
+    let report = String::from_utf8(output.stderr.clone()).unwrap();
+    let ran = read_report(output, &report);
+    assert_eq!(ran.connection()["cause"], "refused", "{ran:?}");
+    assert_eq!(ran.connection()["comm"], "curl", "{ran:?}");
+    assert!(ran.connection()["pid"].as_u64().is_some_and(|pid| pid > 0), "{ran:?}");
 }

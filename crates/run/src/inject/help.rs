@@ -25,7 +25,8 @@ pub fn help() -> String {
         row(&mut text, key, value, says);
     }
     text.push_str(
-        "\nTimes are 200ms, 1.5s, 2m; bytes 812, 4k, 1M; shares 0.1 or 10%. With the same --seed the same packets are hit.\n\
+        "\nConnections over --map-localhost and to ports published with -p are not hit: they are relayed between sockets.\n\
+         Times are 200ms, 1.5s, 2m; bytes 812, 4k, 1M; shares 0.1 or 10%. With the same --seed the same packets are hit.\n\
          A file for --inject-file holds the same in TOML:\n\
          \n  seed = 7\n  [[fault]]\n  kind = \"rst\"\n  port = 5432\n  when = 3\n  after = \"4k\"\n\
          \nExamples:\n\

@@ -28,7 +28,7 @@ const LONGEST: usize = 64 * 1024;
 /// there.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Report {
-    /// The device is made; its descriptor is the first one attached to this message.
+    /// The device is made; its descriptor and that of the network namespace are the first ones attached to this message.
     Ready {
         /// It is a veth pair, not TUN.
         veth: bool,

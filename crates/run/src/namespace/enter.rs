@@ -5,7 +5,7 @@
 use std::env;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 
 use nix::cmsg_space;
@@ -24,6 +24,8 @@ use crate::report::Process;
 
 /// The hidden first argument.
 const HIDDEN: &str = "__attend";
+/// The network namespace is its standard output.
+const NET: &str = "/proc/self/fd/1";
 /// The requests: a socket of either family; the owner of an inode, which follows.
 const SOCKET_V4: u8 = b'4';
 const SOCKET_V6: u8 = b'6';
@@ -34,15 +36,16 @@ const OWNER: u8 = b'o';
 pub struct Attendant(OwnedFd);
 
 impl Attendant {
-    /// Starts it, for these namespaces.
+    /// Starts it, for this network namespace, and the user namespace in this file instead of the one that owns the
+    /// network namespace.
     ///
     /// # Errors
     /// No process can be started.
-    pub fn start(guest: &Join) -> io::Result<Self> {
+    pub fn start(net: OwnedFd, user: Option<&Path>) -> io::Result<Self> {
         let (near, far) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         let mut command = Command::new("/proc/self/exe");
-        command.arg(HIDDEN).arg(&guest.net).args(&guest.user);
-        command.stdin(Stdio::from(far)).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        command.arg(HIDDEN).args(user);
+        command.stdin(Stdio::from(far)).stdout(Stdio::from(net)).stderr(Stdio::null()).spawn()?;
         Ok(Self(near))
     }
 
@@ -92,8 +95,8 @@ pub(super) fn intercept() {
         // SAFETY: no handler is installed. Signals to lastack's process group do not concern this process.
         let _stays = unsafe { signal(ours, SigHandler::SigIgn) };
     }
-    let net = PathBuf::from(arguments.next().unwrap_or_default());
-    let _ended = attend(&Join { net, user: arguments.next().map(PathBuf::from), process: None });
+    let _ended =
+        attend(&Join { net: PathBuf::from(NET), user: arguments.next().map(PathBuf::from), process: None });
     process::exit(0)
 }
 

@@ -58,6 +58,8 @@ pub struct Launched {
     pub device: OwnedFd,
     /// What kind of device that is.
     pub kind: DeviceKind,
+    /// The network namespace. Without root its file in `/proc` cannot be opened: the supervisor lets nobody inspect it.
+    pub net: OwnedFd,
     /// Sockets in the guest's network.
     pub sockets: Vec<(InnerSocket, OwnedFd)>,
     /// Failures that may affect the program: sysctls, IPv6, /etc/resolv.conf.
@@ -68,6 +70,7 @@ pub struct Launched {
 struct Made {
     device: OwnedFd,
     kind: DeviceKind,
+    net: OwnedFd,
     sockets: Vec<(InnerSocket, OwnedFd)>,
     warnings: Vec<Failure>,
     supervisor: Pid,
@@ -94,12 +97,12 @@ impl Guest {
             let _ended = child.kill();
         }
         let _reaped = child.wait();
-        let Made { device, kind, sockets, warnings, supervisor } = made?;
+        let Made { device, kind, net, sockets, warnings, supervisor } = made?;
         let job = Job::new();
         let guest =
             Self { supervisor, channel: near, watched: None, stdin, stdout, status: None, over: false, job };
         match guest.channel.receive::<Report>().step(Step::Spawn, || "read from the supervisor".to_owned())? {
-            Some((Report::Running, _)) => Ok(Launched { guest, device, kind, sockets, warnings }),
+            Some((Report::Running, _)) => Ok(Launched { guest, device, kind, net, sockets, warnings }),
             Some((Report::Failed(failure), _)) => Err(failure.into()),
             Some((other, _)) => Err(nonsense(&other).into()),
             None => {
@@ -246,6 +249,8 @@ pub struct Joined {
     pub device: OwnedFd,
     /// What kind of device that is.
     pub kind: DeviceKind,
+    /// The network namespace.
+    pub net: OwnedFd,
     /// Sockets in that network.
     pub sockets: Vec<(InnerSocket, OwnedFd)>,
     /// Failures that may affect programs there.
@@ -300,8 +305,9 @@ fn await_ready(channel: &Channel, child: &mut Child) -> Result<Joined, Failure> 
                 )
             };
             let device = fds.next().ok_or_else(missing)?;
+            let net = fds.next().ok_or_else(missing)?;
             let kind = if veth { DeviceKind::Veth } else { DeviceKind::Tun };
-            Ok(Joined { device, kind, sockets: sockets.into_iter().zip(fds).collect(), warnings })
+            Ok(Joined { device, kind, net, sockets: sockets.into_iter().zip(fds).collect(), warnings })
         }
         Some((Report::Failed(failure), _)) => Err(failure),
         Some((other, _)) => Err(nonsense(&other)),
@@ -311,11 +317,11 @@ fn await_ready(channel: &Channel, child: &mut Child) -> Result<Joined, Failure> 
 
 /// The messages of the process that makes the namespaces.
 fn await_made(channel: &Channel, child: &mut Child) -> Result<Made, Failure> {
-    let Joined { device, kind, sockets, mut warnings } = await_ready(channel, child)?;
+    let Joined { device, kind, net, sockets, mut warnings } = await_ready(channel, child)?;
     match receive(channel)? {
         Some((Report::Supervised { supervisor, warnings: more }, _)) => {
             warnings.extend(more);
-            Ok(Made { device, kind, sockets, warnings, supervisor: Pid::from_raw(supervisor) })
+            Ok(Made { device, kind, net, sockets, warnings, supervisor: Pid::from_raw(supervisor) })
         }
         Some((Report::Failed(failure), _)) => Err(failure),
         Some((other, _)) => Err(nonsense(&other)),

@@ -123,7 +123,9 @@ impl Orders {
         if !self.command.is_empty() {
             inside.show_resolv_conf();
         }
-        let mut fds = vec![fd.as_fd()];
+        let net =
+            fs::File::open("/proc/self/ns/net").step(Step::Spawn, || "open /proc/self/ns/net".to_owned())?;
+        let mut fds = vec![fd.as_fd(), net.as_fd()];
         fds.extend(inner.iter().map(|(_, socket)| socket.as_fd()));
         let report = Report::Ready {
             veth: kind == DeviceKind::Veth,
