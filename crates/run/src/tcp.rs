@@ -398,7 +398,7 @@ async fn relay(run: &Run, open: Open, account: &ConnectionReport, faults: &Fault
         held = acted => Some(Over::Injected(held)),
         () = slot.evicted() => Some(Over::Evicted(slot.reason())),
     };
-    faults.count_late_fins(&run.inject, &faulty(), gate);
+    faults.count_at_end(&run.inject, &faulty(), gate);
     run.record(account.relayed(over.as_ref(), &program, &host, run.path(&host)));
     run.seen.urgent.forget(&flow.into());
     match over {

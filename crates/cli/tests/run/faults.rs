@@ -89,6 +89,7 @@ fn each_fault_is_seen_by_the_program() {
         ("cut-fin:direction=down", "TIMEOUT"),
         ("mtu-hole=600", "TIMEOUT"),
         ("zero-window", "TIMEOUT"),
+        ("zero-window:after=100:direction=down", "TIMEOUT"),
         ("loss=20%", "EOF"),
         ("reorder=50%", "EOF"),
         ("duplicate=50%", "EOF"),

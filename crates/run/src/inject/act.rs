@@ -201,10 +201,15 @@ impl Plan {
         }
     }
 
-    /// At the end of the relay: counts the faults that have delayed a FIN.
-    pub fn count_late_fins(&self, injector: &Injector, flow: &Flow, gate: &Gate) {
-        let slow = self.faults.iter().filter(|fault| matches!(fault.kind, Kind::SlowClose(_)));
-        for fault in slow.filter(|_| gate.fin_was_late()) {
+    /// At the end of the relay: counts the faults that have delayed a FIN, or left the remote's data unread. The packets
+    /// show the others.
+    pub fn count_at_end(&self, injector: &Injector, flow: &Flow, gate: &Gate) {
+        let acted = |fault: &&Planned| match fault.kind {
+            Kind::SlowClose(_) => gate.fin_was_late(),
+            Kind::ZeroWindow => fault.direction == Direction::Down && gate.has_stopped(Side::Remote),
+            _ => false,
+        };
+        for fault in self.faults.iter().filter(acted) {
             injector.table().acted_on(flow, fault.rule);
         }
     }

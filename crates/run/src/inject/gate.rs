@@ -22,6 +22,8 @@ pub struct Gate {
 struct Way {
     /// Bytes that may pass.
     limit: Cell<u64>,
+    /// Data waited at the limit.
+    stopped: Cell<bool>,
     fin: Cell<Fin>,
 }
 
@@ -35,7 +37,7 @@ enum Fin {
 
 impl Default for Way {
     fn default() -> Self {
-        Self { limit: Cell::new(u64::MAX), fin: Cell::new(Fin::Passes) }
+        Self { limit: Cell::new(u64::MAX), stopped: Cell::new(false), fin: Cell::new(Fin::Passes) }
     }
 }
 
@@ -96,6 +98,11 @@ impl Gate {
         self.fin_was_late.get()
     }
 
+    /// Whether data of this side has waited at its limit.
+    pub(super) fn has_stopped(&self, from: Side) -> bool {
+        self.way(from).stopped.get()
+    }
+
     /// The number of bytes that may still pass from this side, after `passed` ones.
     pub fn room(&self, from: Side, passed: u64) -> usize {
         self.way(from).limit.get().saturating_sub(passed).try_into().unwrap_or(usize::MAX)
@@ -105,7 +112,10 @@ impl Gate {
     pub async fn left(&self, from: Side, passed: u64) -> usize {
         loop {
             match self.room(from, passed) {
-                0 => self.wait().await,
+                0 => {
+                    self.way(from).stopped.set(true);
+                    self.wait().await;
+                }
                 left => return left,
             }
         }
