@@ -297,3 +297,54 @@ fn markdown_is_a_table() {
     let text = out(&explain(&["--md", &name("web.client.pcap")]));
     assert!(text.starts_with("# ") && text.contains("| close-unread by the server |"), "{text}");
 }
+
+#[test]
+fn a_number_of_the_list_selects_in_every_form_of_output() {
+    let file = name("web.client.pcap");
+    let text = out(&explain(&[&file]));
+    let line = text.lines().find(|line| line.trim_start().starts_with("4 ")).unwrap();
+    let output = explain(&["--json", "--conn", "4", &file]);
+    let of_connections: Vec<Value> =
+        records(&output).into_iter().filter(|record| record["type"] == "connection").collect();
+    assert_eq!(of_connections.len(), 1, "{output:?}");
+    let client = of_connections[0]["client"].as_str().unwrap();
+    assert!(line.contains(client), "{line}: {client}");
+    let place = tempfile::tempdir().unwrap();
+    let written = place.path().join("one.pcapng").display().to_string();
+    assert!(explain(&["--conn", "4", "-w", &written, &file]).status.success());
+    let again = records(&explain(&["--json", "--all", &written]));
+    let clients: Vec<&Value> = again
+        .iter()
+        .filter(|record| record["type"] == "connection")
+        .map(|record| &record["client"])
+        .collect();
+    assert_eq!(clients, [client]);
+    for format in [&["--json"][..], &[]] {
+        let none = explain(&[format, &["--conn", "99", &file]].concat());
+        assert_eq!(none.status.code(), Some(3), "{none:?}");
+        assert!(complaint(&none).contains("no connection matches --conn 99"), "{none:?}");
+    }
+}
+
+#[test]
+fn no_output_replaces_an_input_or_another_output() {
+    let place = tempfile::tempdir().unwrap();
+    let at = |file: &str| place.path().join(file).display().to_string();
+    let before = fs::read(capture("web.client.pcap")).unwrap();
+    fs::write(at("in.pcap"), &before).unwrap();
+    std::os::unix::fs::symlink(at("in.pcap"), at("link")).unwrap();
+    let dotted = format!("{}/./in.pcap", place.path().display());
+    fs::write(at("base.json"), explain(&["--json", &at("in.pcap")]).stdout).unwrap();
+    for options in [
+        &["--html", &dotted][..],
+        &["-w", &dotted],
+        &["--html", &at("link")],
+        &["--baseline", &at("base.json"), "--html", &at("base.json")],
+        &["-w", &at("out"), "--html", &at("out")],
+    ] {
+        let output = explain(&[options, &[&at("in.pcap")]].concat());
+        assert_eq!(output.status.code(), Some(2), "{options:?}: {output:?}");
+        assert_eq!(fs::read(at("in.pcap")).unwrap(), before, "{options:?}");
+    }
+    assert!(!Path::new(&at("out")).exists());
+}

@@ -57,6 +57,7 @@ mod udp;
 pub use inward::Published;
 pub use live::Terminal;
 pub use options::Options;
+pub use plan::same_file;
 pub use policy::{Decision, Destinations, Policy};
 pub use run::{EXIT_INTERNAL, incomplete, main};
 pub use target::Target;

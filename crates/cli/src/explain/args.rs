@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use lastack_run::same_file;
 
 use crate::fail_on::FailOn;
 
@@ -90,14 +91,25 @@ impl ExplainArgs {
                     .into(),
             );
         }
-        if let Some(write) = &self.write
-            && self.files.contains(write)
-        {
-            return Err(format!("{} is an input: it would be overwritten", write.display()));
-        }
+        self.check_outputs()?;
         if self.max_connections == 0 {
             return Err("--max-connections must be at least 1".into());
         }
         Ok(())
+    }
+
+    /// No output may replace an input, or another output.
+    fn check_outputs(&self) -> Result<(), String> {
+        let inputs = self.files.iter().chain(&self.baseline).chain(&self.kernel_trace);
+        let outputs = || self.write.iter().chain(&self.html);
+        if let Some(output) = outputs().find(|output| inputs.clone().any(|input| same_file(input, output))) {
+            return Err(format!("{} is an input: it would be overwritten", output.display()));
+        }
+        match (&self.write, &self.html) {
+            (Some(write), Some(html)) if same_file(write, html) => {
+                Err(format!("-w and --html name the same file, {}", html.display()))
+            }
+            _ => Ok(()),
+        }
     }
 }

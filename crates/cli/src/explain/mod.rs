@@ -15,7 +15,7 @@ use lastack_explain::kernel::Trace;
 use lastack_explain::pattern::Group;
 use lastack_explain::record::Writer;
 use lastack_explain::write::{PcapngWriter, Selection};
-use lastack_explain::{Explained, Explainer, Options, Summary};
+use lastack_explain::{Explained, Explainer, Options, Summary, render};
 
 pub use args::ExplainArgs;
 use baseline::Baseline;
@@ -84,6 +84,7 @@ fn explain(args: &ExplainArgs, opened: Opened) -> anyhow::Result<u8> {
         }
     }
     if args.json {
+        run.json_selected(&mut out, &writer)?;
         let groups = run.groups(&explainer);
         output::json_tail(&mut out, &writer, &explainer, &input, &groups, warnings)?;
     } else {
@@ -157,12 +158,11 @@ impl Run<'_> {
                 fail_on.is_met(verdict.cause, verdict.severity, verdict.confidence)
             });
             let plain = explained.is_plain() && !self.args.all;
-            if self.args.json && !plain && self.is_selected(&explained, writer) {
-                let record = writer.connection(&explained, &self.kernel(&explained));
-                serde_json::to_writer(&mut *out, &record)?;
-                out.write_all(b"\n")?;
+            if self.args.json && !plain && self.args.conn.is_none() {
+                self.json(&explained, writer, out)?;
             }
             let wanted = !self.args.json
+                || self.args.conn.is_some()
                 || self.args.write.is_some()
                 || self.args.html.is_some()
                 || self.baseline.is_some();
@@ -175,8 +175,31 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn is_selected(&self, explained: &Explained, writer: &Writer) -> bool {
-        self.args.conn.as_deref().is_none_or(|wanted| select::matches(wanted, explained, writer))
+    fn json(&self, explained: &Explained, writer: &Writer, out: &mut impl Write) -> anyhow::Result<()> {
+        let record = writer.connection(explained, &self.kernel(explained));
+        serde_json::to_writer(&mut *out, &record)?;
+        Ok(out.write_all(b"\n")?)
+    }
+
+    /// The records of what `--conn` selects. A number is known only when all are listed.
+    fn json_selected(&self, out: &mut impl Write, writer: &Writer) -> anyhow::Result<()> {
+        let Some(wanted) = &self.args.conn else { return Ok(()) };
+        self.selected(wanted, writer)?.into_iter().try_for_each(|one| self.json(one, writer, out))
+    }
+
+    /// What `--conn` selects. A number is that of the list in the output as text.
+    fn selected(&self, wanted: &str, writer: &Writer) -> anyhow::Result<Vec<&Explained>> {
+        let listed = render::in_order(&self.listed, self.args.all);
+        let found: Vec<&Explained> = match wanted.parse::<usize>() {
+            Ok(number) => listed.get(number.wrapping_sub(1)).copied().into_iter().collect(),
+            Err(_) => self.listed.iter().filter(|one| select::matches(wanted, one, writer)).collect(),
+        };
+        if found.is_empty() {
+            return Err(anyhow!(
+                "no connection matches --conn {wanted}: give an ID, a number of the list (with --all, if the list had it), `client > server`, `ADDRESS:PORT`, or `frame:N`"
+            ));
+        }
+        Ok(found)
     }
 
     /// The groups of ends; with a baseline only those of what is new.
@@ -198,12 +221,13 @@ impl Run<'_> {
 
     /// Reads the files again and writes the packets of the connections that ended badly.
     fn write(&self, path: &std::path::Path, writer: &Writer) -> anyhow::Result<()> {
-        let chosen = self.listed.iter().filter(|one| {
-            self.args.all
-                || self.args.conn.is_some() && self.is_selected(one, writer)
-                || self.args.conn.is_none() && one.verdict.severity != lastack_causes::Severity::Benign
-        });
-        let selection = Selection::new(chosen, writer, self.args.all_packets);
+        let bad =
+            |one: &&Explained| self.args.all || one.verdict.severity != lastack_causes::Severity::Benign;
+        let chosen: Vec<&Explained> = match &self.args.conn {
+            Some(wanted) => self.selected(wanted, writer)?,
+            None => self.listed.iter().filter(bad).collect(),
+        };
+        let selection = Selection::new(chosen.into_iter(), writer, self.args.all_packets);
         let opened = input::open(&self.args.files, true)
             .ok_or_else(|| anyhow!("the input cannot be read again for -w"))?;
         let mut input = opened.input;

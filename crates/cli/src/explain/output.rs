@@ -3,14 +3,14 @@
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use lastack_explain::pattern::Group;
 use lastack_explain::read::{FileFacts, Merge};
 use lastack_explain::record::Writer;
-use lastack_explain::{Explained, Explainer, render};
+use lastack_explain::{Explainer, render};
 
+use super::Run;
 use super::args::ExplainArgs;
-use super::{Run, select};
 
 /// Max lines of a list without `--all`.
 const LINES: usize = 200;
@@ -56,7 +56,7 @@ pub fn people(
 ) -> anyhow::Result<()> {
     let groups = run.groups(explainer);
     if let Some(wanted) = &args.conn {
-        return one(out, wanted, args, writer, run);
+        return one(out, wanted, writer, run);
     }
     if args.quiet {
         return Ok(());
@@ -111,23 +111,8 @@ pub fn page(
 }
 
 /// Connections in full.
-fn one(
-    out: &mut impl Write,
-    wanted: &str,
-    args: &ExplainArgs,
-    writer: &Writer,
-    run: &Run<'_>,
-) -> anyhow::Result<()> {
-    let listed = render::in_order(&run.listed, args.all);
-    let found: Vec<&Explained> = match wanted.parse::<usize>() {
-        Ok(number) => listed.get(number.wrapping_sub(1)).copied().into_iter().collect(),
-        Err(_) => run.listed.iter().filter(|one| select::matches(wanted, one, writer)).collect(),
-    };
-    if found.is_empty() {
-        return Err(anyhow!(
-            "no connection matches --conn {wanted}: give an ID, a number of the list, `client > server`, `ADDRESS:PORT`, or `frame:N`"
-        ));
-    }
+fn one(out: &mut impl Write, wanted: &str, writer: &Writer, run: &Run<'_>) -> anyhow::Result<()> {
+    let found = run.selected(wanted, writer)?;
     for (place, one) in found.iter().take(SHOWN).enumerate() {
         if place > 0 {
             writeln!(out, "\n{}\n", "-".repeat(78))?;

@@ -4,21 +4,23 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::ensure;
+use anyhow::bail;
 
-/// Ensures that `-w` and `-o` name different files.
-pub(super) fn ensure_apart(write: &Path, output: &Path) -> anyhow::Result<()> {
-    ensure!(
-        !same_file(write, output),
-        "-w and -o name the same file, {}: the capture and the report need one each",
-        write.display()
-    );
+/// Ensures that these options name different files.
+pub(super) fn ensure_apart(files: &[(&str, Option<&Path>)]) -> anyhow::Result<()> {
+    let named: Vec<_> = files.iter().filter_map(|(option, file)| Some((option, (*file)?))).collect();
+    for (place, (option, file)) in named.iter().enumerate() {
+        let same = named[..place].iter().find(|(_, earlier)| same_file(earlier, file));
+        if let Some((earlier, _)) = same {
+            bail!("{earlier} and {option} name the same file, {}: each needs one of its own", file.display());
+        }
+    }
     Ok(())
 }
 
 /// Whether two paths lead to the same regular file, which exists or would be created, in any spelling or by links. A
 /// device or a pipe may have several writers.
-fn same_file(one: &Path, other: &Path) -> bool {
+pub fn same_file(one: &Path, other: &Path) -> bool {
     match (fs::metadata(one), fs::metadata(other)) {
         (Ok(one), Ok(other)) => one.is_file() && (one.dev(), one.ino()) == (other.dev(), other.ino()),
         (Err(_), Err(_)) => match (place_of(one), place_of(other)) {
@@ -65,5 +67,10 @@ mod tests {
             options.output = Some(at("./x"));
         });
         assert!(error.unwrap_err().to_string().contains("name the same file"));
+        let error = plan(|options| {
+            options.html = Some(at("x"));
+            options.output = Some(at("link"));
+        });
+        assert!(error.unwrap_err().to_string().starts_with("-o and --html name the same file"));
     }
 }

@@ -23,6 +23,7 @@ use crate::policy::Policy;
 use crate::proxy::Proxy;
 use crate::report;
 
+pub use files::same_file;
 pub use network::Network;
 pub use route::Route;
 
@@ -275,9 +276,11 @@ fn report_settings(args: &Options) -> anyhow::Result<report::Settings> {
         let taken = file.as_ref().is_some_and(|file| file.as_os_str() == "-");
         ensure!(!taken, "{option} -: standard output is the program's; name a file");
     }
-    if let (Some(write), Some(output)) = (&args.write, output) {
-        files::ensure_apart(write, output)?;
-    }
+    files::ensure_apart(&[
+        ("-w", args.write.as_deref()),
+        ("-o", output.as_deref()),
+        ("--html", args.html.as_deref()),
+    ])?;
     let detail = match args.verbose {
         _ if args.summary_only => report::Detail::Summary,
         0 => report::Detail::Error,
