@@ -25,7 +25,7 @@ use lastack_run::units;
 #[command(after_long_help = EXAMPLES)]
 pub struct WatchArgs {
     /// Only connections with this port at either end
-    #[arg(long, value_name = "PORT", value_delimiter = ',')]
+    #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Vec<u16>,
 
     /// Only connections of this process

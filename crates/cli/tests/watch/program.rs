@@ -79,6 +79,7 @@ fn bad_options_name_what_is_wrong() {
         (["--pid", "0"], "there is no such process"),
         (["--pid", "nginx"], "a process id is a number"),
         (["--comm", ""], "a value is required"),
+        (["--port", "0"], "0 is not in 1..=65535"),
         (["--cgroup", "nginx"], "write \"*nginx*\""),
         (["-otwice", "-wtwice"], "would overwrite each other"),
     ] {
