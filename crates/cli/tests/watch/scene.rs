@@ -247,7 +247,7 @@ impl Watch {
         self.seen.push(serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")));
     }
 
-    /// Waits until it has reported so many connections that fit.
+    /// Waits until it has reported this number of connections that fit.
     pub fn await_records(&mut self, what: &str, count: usize, fits: impl Fn(&Value) -> bool) {
         let begun = Instant::now();
         while self.seen.iter().filter(|record| fits(record)).count() < count {
