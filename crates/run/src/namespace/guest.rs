@@ -58,7 +58,7 @@ pub struct Launched {
     pub device: OwnedFd,
     /// What kind of device that is.
     pub kind: DeviceKind,
-    /// The network namespace. Without root its file in `/proc` cannot be opened: other processes may not inspect the supervisor.
+    /// The network namespace. Without root its file in `/proc` cannot be opened: processes may not inspect the supervisor.
     pub net: OwnedFd,
     /// Sockets in the guest's network.
     pub sockets: Vec<(InnerSocket, OwnedFd)>,
