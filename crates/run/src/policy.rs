@@ -53,6 +53,12 @@ impl Policy {
         self.allow.is_empty() && self.deny.is_empty() && !self.offline
     }
 
+    /// Whether nothing at all may be reached.
+    pub fn denies_all(&self) -> bool {
+        let all = self.offline || self.deny.iter().any(Destinations::is_all);
+        all && self.allow.is_empty() && !self.log_only
+    }
+
     /// Whether the program may reach this. `actual`: the real destination, if the address stands for another. `name`:
     /// the name that was resolved to the address.
     pub fn decide(

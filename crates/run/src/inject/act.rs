@@ -152,7 +152,7 @@ impl Plan {
         gate.open();
         for fault in self.faults.iter().filter(|fault| fault.is_due(run)) {
             let sides = [(Side::Program, Direction::Up), (Side::Remote, Direction::Down)];
-            for (side, way) in sides.into_iter().filter(|(_, way)| fault.direction.includes(*way)) {
+            for (side, _) in sides.into_iter().filter(|(_, way)| fault.direction.includes(*way)) {
                 match &fault.kind {
                     Kind::SlowClose(time) => gate.delay_fin(side, *time),
                     Kind::Rst { seq: Seq::Exact, .. } if fault.state == Some(State::Fin) => {
@@ -160,9 +160,7 @@ impl Plan {
                     }
                     Kind::Rst { seq: Seq::Exact, .. } | Kind::HalfOpen => gate.limit(side, fault.after),
                     // The program's data is not accepted, or (direction=down) the remote's not read.
-                    Kind::ZeroWindow if way == Direction::Up || fault.direction == way => {
-                        gate.limit(side, fault.after);
-                    }
+                    Kind::ZeroWindow => gate.limit(side, fault.after),
                     _ => {}
                 }
             }
@@ -206,7 +204,7 @@ impl Plan {
     pub fn count_at_end(&self, injector: &Injector, flow: &Flow, gate: &Gate) {
         let acted = |fault: &&Planned| match fault.kind {
             Kind::SlowClose(_) => gate.fin_was_late(),
-            Kind::ZeroWindow => fault.direction == Direction::Down && gate.has_stopped(Side::Remote),
+            Kind::ZeroWindow => fault.direction.includes(Direction::Down) && gate.has_stopped(Side::Remote),
             _ => false,
         };
         for fault in self.faults.iter().filter(acted) {

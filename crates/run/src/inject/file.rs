@@ -1,48 +1,66 @@
 //! `--inject-file`: the same rules in TOML.
 
-use toml::{Table, Value};
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::rule::FaultRule;
 
 /// Reads `[[fault]]` tables, and the optional seed.
 ///
 /// # Errors
-/// It is not TOML, or a rule is invalid: the error names which.
+/// It is not TOML, a rule is invalid, or there is none: the error names which, and its line.
 pub fn read(text: &str) -> Result<(Vec<FaultRule>, Option<u64>), String> {
-    let file: Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+    let file = DeTable::parse(text).map_err(|error| error.to_string())?;
+    let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
     let (mut rules, mut seed) = (Vec::new(), None);
-    for (key, value) in &file {
-        match (key.as_str(), value) {
-            ("seed", Value::Integer(number)) => {
-                seed = Some(
-                    u64::try_from(*number)
-                        .map_err(|_| format!("seed = {number}: it must not be negative"))?,
-                );
+    for (key, value) in file.get_ref() {
+        let at = line(key.span().start);
+        match (key.get_ref().as_ref(), value.get_ref()) {
+            ("seed", DeValue::Integer(number)) => {
+                let number = number.to_string();
+                seed = Some(number.parse().map_err(|_| {
+                    format!("line {at}: seed = {number}: write a number from 0 to {}", u64::MAX)
+                })?);
             }
-            ("fault", Value::Array(faults)) => {
+            ("fault", DeValue::Array(faults)) => {
                 for (number, fault) in faults.iter().enumerate() {
-                    let of = |error| format!("fault {}: {error}", number + 1);
-                    let fault =
-                        fault.as_table().ok_or_else(|| of("expected a table: write [[fault]]".to_owned()))?;
+                    let at = line(fault.span().start);
+                    let of = |error| format!("line {at}: fault {}: {error}", number + 1);
+                    let DeValue::Table(fault) = fault.get_ref() else {
+                        return Err(of("expected a table: write [[fault]]".to_owned()));
+                    };
                     rules.push(rule(fault).and_then(|text| text.parse()).map_err(of)?);
                 }
             }
-            (other, _) => return Err(format!("{other}: unknown key (expected seed = NUMBER or [[fault]])")),
+            (other, _) => {
+                let expected = "expected seed = NUMBER, or [[fault]] before the keys of a fault";
+                return Err(format!("line {at}: {other}: unknown key ({expected})"));
+            }
         }
     }
-    Ok((rules, seed))
+    match rules.is_empty() {
+        true => Err(EMPTY.to_owned()),
+        false => Ok((rules, seed)),
+    }
 }
 
+/// The message for a file without faults.
+const EMPTY: &str =
+    "it has no fault: write at least one, such as [[fault]], and in the next line kind = \"refuse\"";
+
 /// Converts a table to the text of a rule.
-fn rule(table: &Table) -> Result<String, String> {
-    let kind =
-        table.get("kind").and_then(Value::as_str).ok_or("a kind is missing, such as kind = \"rst\"")?;
-    let mut text = kind.to_owned();
-    for (key, value) in table.iter().filter(|(key, _)| *key != "kind") {
-        let value = match value {
-            Value::Array(values) => {
-                values.iter().map(|value| scalar(key, value)).collect::<Result<Vec<_>, _>>()?.join(",")
-            }
+fn rule(table: &DeTable<'_>) -> Result<String, String> {
+    let of_kind = |(key, _): &(&Spanned<DeString<'_>>, _)| key.get_ref() == "kind";
+    let kind = table.iter().find(of_kind).and_then(|(_, kind)| kind.get_ref().as_str());
+    let mut text = kind.ok_or("a kind is missing, such as kind = \"rst\"")?.to_owned();
+    for (key, value) in table.iter().filter(|entry| !of_kind(entry)) {
+        let key = key.get_ref();
+        let value = match value.get_ref() {
+            DeValue::Array(values) => values
+                .iter()
+                .map(|value| scalar(key, value.get_ref()))
+                .collect::<Result<Vec<_>, _>>()?
+                .join(","),
             value => scalar(key, value)?,
         };
         text += &format!(":{key}={value}");
@@ -50,14 +68,14 @@ fn rule(table: &Table) -> Result<String, String> {
     Ok(text)
 }
 
-fn scalar(key: &str, value: &Value) -> Result<String, String> {
+fn scalar(key: &str, value: &DeValue<'_>) -> Result<String, String> {
     match value {
-        Value::String(text) if key == "to" && text.contains(':') && !text.starts_with('[') => {
+        DeValue::String(text) if key == "to" && text.contains(':') && !text.starts_with('[') => {
             Ok(format!("[{text}]"))
         }
-        Value::String(text) => Ok(text.clone()),
-        Value::Integer(number) => Ok(number.to_string()),
-        Value::Float(number) => Ok(number.to_string()),
+        DeValue::String(text) => Ok(text.clone().into_owned()),
+        DeValue::Integer(number) => Ok(number.to_string()),
+        DeValue::Float(number) => Ok(number.to_string()),
         other => {
             Err(format!("{key}: a {} is not allowed here: write a string or a number", other.type_str()))
         }
@@ -86,14 +104,26 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_which_rule_is_wrong() {
+    fn errors_say_which_rule_is_wrong_and_its_line() {
         for (text, says) in [
-            ("[[fault]]\nkind = \"refuse\"\n[[fault]]\nport = 1", "fault 2: a kind is missing"),
-            ("[[fault]]\nkind = \"rst\"\nafer = 1", "fault 1: rst:afer=1: unknown key"),
-            ("[[fault]]\nkind = \"rst\"\nwhen = true", "when: a boolean is not allowed"),
-            ("faults = 1", "expected seed = NUMBER or [[fault]]"),
-            ("seed = -1", "must not be negative"),
+            ("[[fault]]\nkind = \"refuse\"\n[[fault]]\nport = 1", "line 3: fault 2: a kind is missing"),
+            ("[[fault]]\nkind = \"rst\"\nafer = 1", "line 1: fault 1: rst:afer=1: unknown key"),
+            ("\n\n[[fault]]\nkind = \"rst\"\nwhen = true", "line 3: fault 1: when: a boolean is not allowed"),
+            ("# faults\nfault = [1]", "line 2: fault 1: expected a table"),
+            (
+                "[[fault]]\nkind = \"refuse\"\n\n[[fault]]\nkind = \"refuse\"\nafter = \"4k\"",
+                "line 4: fault 2: refuse:after=4k: after does not apply to refuse, which accepts to, port, proto",
+            ),
+            (
+                "[[fault]]\nkind = \"rst\"\nfrom = 5\nuntil = \"2s\"",
+                "line 1: fault 1: rst:from=5:until=2s: until=2s is not later than from=5",
+            ),
+            ("seed = 1\nfaults = 1", "line 2: faults: unknown key (expected seed = NUMBER, or [[fault]]"),
+            ("seed = -1", "line 1: seed = -1: write a number from 0"),
             ("kind = [", "TOML parse error"),
+            ("", "it has no fault"),
+            ("# only a comment\n", "it has no fault"),
+            ("seed = 7\nfault = []\n", "it has no fault"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(says), "{text}: {error}");

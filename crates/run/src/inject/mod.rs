@@ -6,6 +6,7 @@ mod act;
 mod file;
 mod gate;
 mod help;
+mod kinds;
 mod packets;
 mod rule;
 mod select;
@@ -21,7 +22,7 @@ pub use gate::Gate;
 pub use help::help;
 pub use packets::Faults;
 pub(crate) use rule::ports;
-pub use rule::{Code, DnsFault, Ends, FaultRule, Kind, Seq};
+pub use rule::{Code, DnsFault, Ends, FaultRule, Kind, NOT_ON_SOCKETS, Seq};
 pub use select::{Destination, Direction, Select, State, When};
 pub use table::Flow;
 

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use lastack_wire::icmp::IcmpError;
 
+use super::kinds::{KEYS, KINDS, KindOf};
 use super::select::{Direction, Select, State};
 use crate::report::Proto;
+use crate::target::Target;
 use crate::units;
 
 /// A fault and its conditions.
@@ -125,63 +127,6 @@ impl Code {
     }
 }
 
-/// The kinds, their values, and their effects. Printed by `help`, and listed in errors.
-pub(super) const KINDS: [(&str, &str, &str); 16] = [
-    ("refuse", "", "the connection is refused: RST, or \"port unreachable\" for UDP"),
-    (
-        "unreach",
-        "net|host|port|admin|NUMBER",
-        "the first packet is answered with an ICMP error (default: host)",
-    ),
-    ("rst", "program|remote|both", "a reset (default: to both ends)"),
-    (
-        "half-open",
-        "",
-        "the remote loses the connection's state: the program's next packet is answered with RST",
-    ),
-    ("blackhole", "", "all packets are dropped, silently"),
-    ("delay", "TIME", "packets to and from the program are delayed by this time"),
-    ("loss", "SHARE", "packets are lost"),
-    ("reorder", "SHARE", "packets are reordered"),
-    ("duplicate", "SHARE", "packets are duplicated"),
-    ("corrupt", "SHARE", "packets are corrupted; their checksum is wrong"),
-    ("rate", "BYTES", "max rate, in bytes per second (100k, 1M)"),
-    (
-        "zero-window",
-        "",
-        "the program cannot send: its peer's window is closed (direction=down: the remote cannot)",
-    ),
-    ("mtu-hole", "BYTES", "larger packets are dropped, without an ICMP error"),
-    ("slow-close", "TIME", "a FIN is delayed by this time"),
-    ("cut-fin", "", "FINs are dropped"),
-    ("dns", "nxdomain|servfail|timeout", "the answer to DNS queries; to=NAME selects the name"),
-];
-
-/// The keys, their values, and their meanings.
-pub(super) const KEYS: [(&str, &str, &str); 13] = [
-    ("to", "ADDRESS|NETWORK|NAME|*.NAME", "only to these, separated by commas; an IPv6 address in brackets"),
-    ("port", "PORT|FIRST-LAST", "only to these ports, separated by commas"),
-    ("proto", "tcp|udp", "only connections of this protocol"),
-    ("when", "N|N..M|N..M+STEP|N..", "only these of the connections selected by the above, counted from 1"),
-    (
-        "probability",
-        "SHARE",
-        "the probability for each connection; of loss and the like for each packet (0.1 or 10%)",
-    ),
-    ("from", "TIME", "begins at this time since the start of the run, for connections that are open too"),
-    ("until", "TIME", "ends at this time"),
-    ("direction", "up|down|both", "packets from the program, packets to it, or both"),
-    ("after", "BYTES", "once exactly this number of bytes has passed in that direction"),
-    ("state", "syn|established|fin", "rst: before the handshake is complete, after it, or at the first FIN"),
-    (
-        "seq",
-        "exact|window|outside",
-        "rst: a sequence number that ends the connection, or one that is challenged or ignored",
-    ),
-    ("value", "..", "the value of the kind, as after its ="),
-    ("jitter", "TIME", "delay: max random time added to it"),
-];
-
 impl FaultRule {
     /// The original text.
     pub fn text(&self) -> &str {
@@ -199,6 +144,16 @@ impl FaultRule {
         let any = self.select.ports.is_empty() && self.select.proto.is_none();
         any && (packets && !matches!(self.kind, Kind::Rst { .. } | Kind::ZeroWindow)
             || matches!(self.kind, Kind::Unreach(_)))
+    }
+
+    /// Whether it acts on connections that are relayed between sockets, without packets.
+    pub fn acts_on_sockets(&self) -> bool {
+        use Kind::{Corrupt, Dns, Duplicate, Loss, MtuHole, Reorder, Unreach};
+        match self.kind {
+            Unreach(_) | Loss(_) | Reorder(_) | Duplicate(_) | Corrupt(_) | MtuHole(_) | Dns(_) => false,
+            Kind::Rst { seq, .. } => seq == Seq::Exact,
+            _ => self.select.proto != Some(Proto::Udp),
+        }
     }
 
     /// Whether it acts on packets between the program and lastack.
@@ -246,51 +201,54 @@ fn begins_with_key(text: &str) -> bool {
 /// The keys of a rule, each of which can be taken once.
 struct Keys<'a> {
     rule: &'a str,
-    kind: &'a str,
     values: Vec<(&'a str, &'a str)>,
 }
 
 impl<'a> Keys<'a> {
-    fn of(rule: &'a str, kind: &'a str, parts: &[&'a str]) -> Result<Self, String> {
+    fn of(rule: &'a str, kind: &KindOf, parts: &[&'a str]) -> Result<Self, String> {
         let mut values: Vec<(&str, &str)> = Vec::new();
         for part in parts {
-            let (key, value) = part.split_once('=').ok_or_else(|| {
-                format!("{rule}: {part:?} has no value: write KEY=VALUE, such as port=5432")
-            })?;
+            let (key, value) = part.split_once('=').ok_or_else(|| without_value(rule, part, &values))?;
             let key = if key == "p" { "probability" } else { key };
             if !KEYS.iter().any(|(known, ..)| *known == key) {
                 let keys = KEYS.map(|(key, ..)| key).join(", ");
                 return Err(format!("{rule}: unknown key {key:?} (known: {keys})"));
+            }
+            if !kind.accepts(key) {
+                let (name, keys) = (kind.name, kind.keys().collect::<Vec<_>>().join(", "));
+                return Err(format!("{rule}: {key} does not apply to {name}, which accepts {keys}"));
             }
             if values.iter().any(|(known, _)| *known == key) {
                 return Err(format!("{rule}: {key} is given twice"));
             }
             values.push((key, value));
         }
-        Ok(Self { rule, kind, values })
+        Ok(Self { rule, values })
     }
 
-    fn take(&mut self, key: &str) -> Option<&'a str> {
-        let at = self.values.iter().position(|(known, _)| *known == key)?;
-        Some(self.values.remove(at).1)
+    fn has(&self, key: &str) -> bool {
+        self.values.iter().any(|(known, _)| *known == key)
+    }
+
+    fn take(&self, key: &str) -> Option<&'a str> {
+        self.values.iter().find(|(known, _)| *known == key).map(|(_, value)| *value)
     }
 
     /// Parses the value of a key; an error names the rule and the key.
-    fn parse<T>(
-        &mut self,
-        key: &str,
-        read: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Result<Option<T>, String> {
+    fn parse<T>(&self, key: &str, read: impl FnOnce(&str) -> Result<T, String>) -> Result<Option<T>, String> {
         let Some(value) = self.take(key) else { return Ok(None) };
         read(value).map(Some).map_err(|error| format!("{}: {key}: {error}", self.rule))
     }
+}
 
-    /// Rejects the remaining keys, which this kind does not support.
-    fn finish(self) -> Result<(), String> {
-        match self.values.first() {
-            Some((key, _)) => Err(format!("{}: {key} does not apply to {}", self.rule, self.kind)),
-            None => Ok(()),
+/// A part of a rule that is not `KEY=VALUE`.
+fn without_value(rule: &str, part: &str, before: &[(&str, &str)]) -> String {
+    let hex = part.chars().all(|c| c.is_ascii_hexdigit());
+    match before.last() {
+        Some(("to", _)) if hex => {
+            format!("{rule}: an IPv6 address is written in brackets, such as to=[2001:db8::1]")
         }
+        _ => format!("{rule}: {part:?} has no value: write KEY=VALUE, such as port=5432"),
     }
 }
 
@@ -299,26 +257,98 @@ impl FromStr for FaultRule {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = parts(text);
-        let (kind, value) = match parts[0].split_once('=') {
+        let (name, value) = match parts[0].split_once('=') {
             Some((kind, value)) => (kind, Some(value)),
             None => (parts[0], None),
         };
-        if !KINDS.iter().any(|(known, ..)| *known == kind) {
-            let kinds = KINDS.map(|(kind, ..)| kind).join(", ");
-            return Err(format!("{text}: unknown kind {kind:?} (known: {kinds})"));
+        let kind_of = KindOf::named(name).ok_or_else(|| {
+            let kinds = KINDS.map(|kind| kind.name).join(", ");
+            format!("{text}: unknown kind {name:?} (known: {kinds})")
+        })?;
+        let keys = Keys::of(text, kind_of, &parts[1..])?;
+        if value.is_some() && keys.has("value") {
+            return Err(format!("{text}: value= repeats what {name}= gives: write one of them"));
         }
-        let mut keys = Keys::of(text, kind, &parts[1..])?;
         let value = value.or_else(|| keys.take("value"));
-        let mut select = select(&mut keys)?;
-        applicable(text, kind, &parts[1..])?;
-        let kind = parse_kind(text, kind, value, &mut keys, &mut select)?;
-        keys.finish()?;
-        Ok(Self { text: text.to_owned(), kind, select })
+        let mut select = select(&keys)?;
+        let kind = parse_kind(text, name, value, &keys, &mut select)?;
+        let rule = Self { text: text.to_owned(), kind, select };
+        match rule.inaction(kind_of, &keys, value) {
+            Some(why) => Err(format!("{text}: {why}")),
+            None => Ok(rule),
+        }
     }
 }
 
+impl FaultRule {
+    /// Why the rule can never act, or one of its keys has no effect, and the cure.
+    fn inaction(&self, kind: &KindOf, keys: &Keys<'_>, value: Option<&str>) -> Option<String> {
+        let (name, select) = (kind.name, &self.select);
+        if select.until <= select.from {
+            let [from, until] = ["from", "until"].map(|key| keys.take(key).unwrap_or("0s"));
+            return Some(format!(
+                "until={until} is not later than from={from}, so it never acts: give a later until="
+            ));
+        }
+        if select.proto == Some(Proto::Udp) && kind.is_of_tcp() {
+            return Some(format!("proto=udp does not apply to {name}, a fault of TCP connections"));
+        }
+        match self.kind {
+            Kind::Dns(_) => select.to.iter().find(|target| matches!(target, Target::Network(..))).map(|target| {
+                format!(
+                    "dns selects queries by name, and {target} is an address: write to=NAME or to=*.NAME, or \
+                     select connections to that address with another kind"
+                )
+            }),
+            Kind::Rst { to, seq } => self.inaction_of_reset((to, seq), keys, value),
+            Kind::HalfOpen if keys.has("direction") && select.after == 0 => Some(DIRECTION_ALONE.to_owned()),
+            _ => None,
+        }
+    }
+
+    fn inaction_of_reset(
+        &self,
+        (to, seq): (Ends, Seq),
+        keys: &Keys<'_>,
+        value: Option<&str>,
+    ) -> Option<String> {
+        let (state, after) = (self.select.state, self.select.after);
+        if seq != Seq::Exact {
+            if to != Ends::Program && value.is_some() {
+                let what = "seq=window and seq=outside: such a reset can be sent to the program only";
+                return Some(format!("{what}: write rst=program"));
+            }
+            if state.is_some_and(|state| state != State::Established) {
+                return Some(
+                    "seq=window and seq=outside need an established connection: leave state= out".to_owned(),
+                );
+            }
+        }
+        if after > 0 && state.is_some_and(|state| state != State::Established) {
+            return Some("after= and state=syn or state=fin exclude each other".to_owned());
+        }
+        if state == Some(State::Syn) && to == Ends::Remote {
+            return Some(
+                "before the handshake is complete only the program has a connection: write rst=program, or leave state= out"
+                    .to_owned(),
+            );
+        }
+        if keys.has("direction") && state == Some(State::Syn) {
+            return Some("direction has no effect before the handshake is complete: leave it out".to_owned());
+        }
+        (keys.has("direction") && after == 0 && state != Some(State::Fin)).then(|| DIRECTION_ALONE.to_owned())
+    }
+}
+
+/// Why a fault of packets does not act on a connection between sockets.
+pub const NOT_ON_SOCKETS: &str = "connections over --map-localhost, and those of -p to the program's loopback, are relayed between sockets, \
+     without packets that it could act on; refuse, rst, half-open, blackhole, delay, rate, zero-window, slow-close and cut-fin do";
+
+/// A reset right after the handshake has no direction.
+const DIRECTION_ALONE: &str = "direction has no effect here: it says in which direction the bytes of after= are counted, so add after=1";
+
 /// The keys common to all kinds.
-fn select(keys: &mut Keys<'_>) -> Result<Select, String> {
+fn select(keys: &Keys<'_>) -> Result<Select, String> {
     let mut select = Select::default();
     let list = |text: &str| text.split(',').map(str::parse).collect::<Result<Vec<_>, String>>();
     select.to = keys.parse("to", list)?.unwrap_or_default();
@@ -346,32 +376,11 @@ fn select(keys: &mut Keys<'_>) -> Result<Select, String> {
     Ok(select)
 }
 
-/// Rejects keys that would have no effect on this kind.
-fn applicable(rule: &str, kind: &str, parts: &[&str]) -> Result<(), String> {
-    for (key, value) in parts.iter().filter_map(|part| part.split_once('=')) {
-        let without_effect = match key {
-            "after" => matches!(kind, "refuse" | "unreach" | "slow-close" | "dns"),
-            "direction" => matches!(kind, "refuse" | "unreach" | "dns"),
-            "port" => kind == "dns",
-            "proto" if kind == "dns" => true,
-            "proto" if value == "udp" => {
-                matches!(kind, "rst" | "half-open" | "zero-window" | "slow-close" | "cut-fin")
-            }
-            _ => false,
-        };
-        if without_effect {
-            let what = if key == "proto" { format!("proto={value}") } else { key.to_owned() };
-            return Err(format!("{rule}: {what} does not apply to {kind}"));
-        }
-    }
-    Ok(())
-}
-
 fn parse_kind(
     rule: &str,
     kind: &str,
     value: Option<&str>,
-    keys: &mut Keys<'_>,
+    keys: &Keys<'_>,
     select: &mut Select,
 ) -> Result<Kind, String> {
     let wrong = |error: String| format!("{rule}: {kind}: {error}");
@@ -423,7 +432,11 @@ fn parse_kind(
                 "refuse" => Kind::Refuse,
                 "half-open" => Kind::HalfOpen,
                 "blackhole" => Kind::Blackhole,
-                "zero-window" => Kind::ZeroWindow,
+                "zero-window" => {
+                    // By default the program cannot send; `direction=both` stops both.
+                    select.direction = if keys.has("direction") { select.direction } else { Direction::Up };
+                    Kind::ZeroWindow
+                }
                 _ => Kind::CutFin,
             }
         }
@@ -432,19 +445,13 @@ fn parse_kind(
 }
 
 /// `rst`: the ends, the time, and the sequence number.
-fn reset(value: Option<&str>, keys: &mut Keys<'_>, select: &mut Select) -> Result<Kind, String> {
+fn reset(value: Option<&str>, keys: &Keys<'_>, select: &mut Select) -> Result<Kind, String> {
     let ends = [("program", Ends::Program), ("remote", Ends::Remote), ("both", Ends::Both)];
     let to = value.map_or(Ok(Ends::Both), |text| one_of(text, &ends))?;
     let states = [("syn", State::Syn), ("established", State::Established), ("fin", State::Fin)];
     select.state = keys.parse("state", |text| one_of(text, &states))?;
     let numbers = [("exact", Seq::Exact), ("window", Seq::Window), ("outside", Seq::Outside)];
     let seq = keys.parse("seq", |text| one_of(text, &numbers))?.unwrap_or(Seq::Exact);
-    if seq != Seq::Exact && to == Ends::Remote {
-        return Err("seq=window and seq=outside: such a reset can be sent to the program only".to_owned());
-    }
-    if select.after > 0 && select.state.is_some_and(|state| state != State::Established) {
-        return Err("after= and state=syn or state=fin exclude each other".to_owned());
-    }
     Ok(Kind::Rst { to, seq })
 }
 
@@ -471,7 +478,10 @@ pub fn ports(text: &str) -> Result<std::ops::RangeInclusive<u16>, String> {
     let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(wrong);
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (port(first)?, port(last)?);
-    if first > last { Err(wrong()) } else { Ok(first..=last) }
+    match first > last {
+        true => Err(format!("{text:?} is empty, as its first port is the higher one: write {last}-{first}")),
+        false => Ok(first..=last),
+    }
 }
 
 /// `0.1` or `10%`.
@@ -482,7 +492,11 @@ fn share(text: &str) -> Result<f64, String> {
         None => (text, 1.0),
     };
     let share = number.parse::<f64>().map_err(|_| wrong())? * unit;
-    if share > 0.0 && share <= 1.0 { Ok(share) } else { Err(wrong()) }
+    match share {
+        0.0 => Err(format!("{text:?} never acts: write a share above 0, such as 0.1 or 10%")),
+        _ if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err(wrong()),
+    }
 }
 
 impl fmt::Display for FaultRule {
@@ -551,6 +565,27 @@ mod tests {
     fn errors_name_the_key_and_what_it_may_be() {
         for (text, says) in [
             ("reset", "known: refuse, unreach, rst"),
+            (
+                "rst:from=5s:until=2s",
+                "until=2s is not later than from=5s, so it never acts: give a later until=",
+            ),
+            ("refuse:until=0", "until: the duration must not be zero"),
+            ("rst:when=5..3", "\"5..3\" is empty, as its first number is the greater one: write 3..5"),
+            ("refuse:port=10-5", "\"10-5\" is empty, as its first port is the higher one: write 5-10"),
+            ("refuse:probability=0", "probability: \"0\" never acts: write a share above 0"),
+            ("loss=0%", "\"0%\" never acts"),
+            ("delay=0", "the duration must not be zero"),
+            ("dns=nxdomain:to=[::1]", "dns selects queries by name, and ::1 is an address: write to=NAME"),
+            ("dns=nxdomain:to=a.example,192.0.2.0/24", "192.0.2.0/24 is an address"),
+            ("refuse:to=2001:db8::1", "in brackets, such as to=[2001:db8::1]"),
+            ("delay=1s:value=2s", "value= repeats what delay= gives"),
+            ("cut-fin:value=1", "value does not apply to cut-fin"),
+            ("rst=both:seq=window", "to the program only: write rst=program"),
+            ("rst:seq=outside:state=fin", "need an established connection: leave state= out"),
+            ("rst=remote:state=syn", "write rst=program, or leave state= out"),
+            ("rst:direction=down", "so add after=1"),
+            ("rst:direction=up:state=syn", "leave it out"),
+            ("half-open:direction=up", "so add after=1"),
             ("rst:afer=4k", "unknown key \"afer\" (known: to, port"),
             ("rst:after=4q", "after: unknown unit"),
             ("rst:when=0", "when: \"0\" is not a connection number"),

@@ -1,5 +1,6 @@
 //! Turns the options into a plan that can be carried out, or into an error with the reason.
 
+mod faults;
 mod files;
 mod network;
 mod route;
@@ -7,14 +8,14 @@ mod route;
 use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use anyhow::{Context, bail, ensure};
 
 use crate::flight;
 use crate::host::{self, Source, resolvers};
-use crate::inject::{self, FaultRule};
+use crate::inject::FaultRule;
 use crate::inward::Published;
 use crate::live::Terminal;
 use crate::namespace;
@@ -169,7 +170,7 @@ impl Plan {
         let via = via.map_err(|error| anyhow::anyhow!("--via: {error}"))?;
         let map_localhost = mapped_ports(args.map_localhost.clone())?;
         let report = report_settings(&args)?;
-        Ok(Self {
+        let plan = Self {
             command: args.command,
             place,
             dns_at: args.dns_at,
@@ -196,10 +197,12 @@ impl Plan {
                 .flight_recorder
                 .map(|directory| flight::Settings { directory, memory: args.flight_memory }),
             report,
-            faults: faults(args.inject, args.inject_file.as_deref(), args.seed)?,
+            faults: faults::all(args.inject, args.inject_file.as_deref(), args.seed)?,
             policy: args.policy,
             published: args.publish,
-        })
+        };
+        faults::reject_ineffective(&plan)?;
+        Ok(plan)
     }
 
     /// The directories in which files are made or removed while the program runs.
@@ -291,25 +294,6 @@ fn report_settings(args: &Options) -> anyhow::Result<report::Settings> {
     Ok(report::Settings { to, json: args.json, detail, open: args.open_lines, fail_on })
 }
 
-/// The faults of the command line and of the file. The seed of the command line takes precedence.
-fn faults(
-    mut rules: Vec<FaultRule>,
-    file: Option<&Path>,
-    seed: Option<u64>,
-) -> anyhow::Result<(Vec<FaultRule>, u64)> {
-    let mut of_file = None;
-    if let Some(path) = file {
-        let shown = path.display();
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("--inject-file: cannot read {shown}"))?;
-        let (more, seed) =
-            inject::read_file(&text).map_err(|error| anyhow::anyhow!("--inject-file {shown}: {error}"))?;
-        rules.extend(more);
-        of_file = seed;
-    }
-    Ok((rules, seed.or(of_file).unwrap_or(1)))
-}
-
 /// The name servers given by options, otherwise the host's.
 fn whom_to_ask(named: &[IpAddr]) -> Vec<SocketAddr> {
     if named.is_empty() {
@@ -379,6 +363,48 @@ pub mod tests {
         fails(|o| o.write = Some("-".into()), "name a file");
         fails(|o| (o.write, o.output) = (Some("x".into()), Some("./x".into())), "the same file");
         fails(|o| (o.ipv4, o.ipv6) = (true, true), "IPv4 only and IPv6 only");
+    }
+
+    #[test]
+    fn a_fault_that_cannot_act_names_the_cure() {
+        let with = |faults: &[&str], change: &dyn Fn(&mut Options)| {
+            plan(|o| {
+                o.inject = faults.iter().map(|fault| fault.parse().unwrap()).collect();
+                change(o);
+            })
+            .map_err(|error| format!("{error:#}"))
+        };
+        let mapped = |o: &mut Options| o.map_localhost = vec![5432];
+        type Change<'a> = &'a dyn Fn(&mut Options);
+        let cases: [(&str, Change<'_>, &str); 13] = [
+            ("refuse:to=[2001:db8::1]", &|o| o.ipv4 = true, "the program has IPv4 only"),
+            ("refuse:to=192.0.2.0/24", &|o| o.ipv6 = true, "the program has IPv6 only"),
+            ("blackhole:to=10.0.2.3", &|_| {}, "the kind dns acts on queries"),
+            ("blackhole:to=10.0.2.3:port=53", &|_| {}, "the kind dns acts on queries"),
+            ("blackhole:to=10.0.2.2,10.0.2.9", &|_| {}, "--net and --net6 choose another"),
+            ("blackhole:to=10.0.2.2", &|_| {}, "--host-loopback"),
+            ("rst:to=127.0.0.1", &|_| {}, "--map-localhost PORT maps"),
+            ("rst:to=[::1]:port=80", &mapped, "at a port without --map-localhost"),
+            ("corrupt=1%:to=127.0.0.1:port=5432", &mapped, "relayed between sockets"),
+            ("rst:to=169.254.169.254", &|_| {}, "--link-local"),
+            ("mtu-hole=1500", &|o| o.mtu = 1500, "choose fewer bytes"),
+            ("rst", &|o| o.policy = Policy::new(vec![], vec![], true, false), "add --allow"),
+            ("dns=timeout", &|o| o.policy = Policy::new(vec![], vec![], true, false), "add --allow"),
+        ];
+        for (fault, change, cure) in cases {
+            let error = with(&[fault], change).unwrap_err();
+            assert!(error.starts_with(&format!("--inject {fault} can never act: ")), "{error}");
+            assert!(error.contains(cure), "{error}");
+        }
+        for fault in ["rst:to=127.0.0.1", "blackhole:to=127.0.0.1,192.0.2.7:port=5432", "rst:to=localhost"] {
+            with(&[fault], &mapped).unwrap();
+        }
+        with(&["corrupt=1%:to=127.0.0.1"], &|o| o.host_loopback = true).unwrap();
+        with(&["rst:to=127.0.0.1"], &|o| o.publish = vec!["8080".parse().unwrap()]).unwrap();
+        with(&["rst", "blackhole:to=10.0.2.2,192.0.2.7"], &|_| {}).unwrap();
+        with(&["rst"], &|o| o.policy = Policy::new(vec![], vec![], true, true)).unwrap();
+        let error = with(&[], &|o| o.seed = Some(3)).unwrap_err();
+        assert!(error.contains("--seed") && error.contains("add a fault"), "{error}");
     }
 
     #[test]
