@@ -9,7 +9,7 @@ use lastack::{Cause as EngineCause, End, EndedBy, LikelyCause, Rule, TcpState, T
 use lastack_wire::icmp::IcmpError;
 
 use super::budget::{DESCRIPTORS_HINT, Slot};
-use super::localhost::Failed;
+use super::joined::Parted;
 use super::plan::Route;
 use super::relay::{Over, Relay, RelayStats, Side};
 use crate::host::socket::{Outstanding, errno_name, outstanding};
@@ -287,14 +287,17 @@ impl ConnectionReport {
     }
 
     /// It was relayed between two sockets; `None`: it was still open at the end of the run.
-    pub fn joined(&self, over: Option<&Result<(), Failed>>) -> Record {
+    pub fn joined(&self, over: Option<&Result<(), Parted>>) -> Record {
         let mut record = match over {
             None => self.open(TcpState::Established),
             Some(Ok(())) => self.orderly(),
-            Some(Err(Failed { errno: libc::EMFILE | libc::ENFILE, .. })) => {
+            Some(Err(Parted::Evicted)) => {
                 self.out_of_descriptors("closed to stay within the limit of descriptors (ulimit -n)")
             }
-            Some(Err(Failed { side: Side::Program, errno })) => {
+            Some(Err(Parted::Injected(_))) => {
+                self.record(Outcome::Reset, By::Lastack, Some(Rule::RstAbort), TcpState::Established)
+            }
+            Some(Err(Parted::Failed { side: Side::Program, errno })) => {
                 let mut record = self.record(
                     Outcome::Aborted,
                     By::Program,
@@ -304,7 +307,7 @@ impl ConnectionReport {
                 record.host_errno = Some(errno_name(*errno));
                 record
             }
-            Some(Err(Failed { side: Side::Remote, errno })) => {
+            Some(Err(Parted::Failed { side: Side::Remote, errno })) => {
                 let mut record =
                     self.record(Outcome::Reset, By::Remote, Some(Rule::PeerRstExact), TcpState::Established);
                 record.host_errno = Some(errno_name(*errno));

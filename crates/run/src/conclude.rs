@@ -171,7 +171,9 @@ impl Run {
         }
         let flow = Flow::new(record.proto, record.local, record.remote);
         self.screened.borrow_mut().remove(&flow);
-        let (injected, lost) = self.inject.leave(&flow);
+        let seen_as = record.context.seen_as.unwrap_or(record.remote);
+        let seen = Flow { remote: seen_as, ..flow };
+        let (injected, lost) = self.inject.leave(&seen);
         record.context.injected.extend(injected);
         record.lose_datagrams(lost);
         let ours = record.context.denied.is_some()
@@ -180,9 +182,8 @@ impl Run {
         if ours {
             record.by = By::Lastack;
         }
-        let seen_as = record.context.seen_as.unwrap_or(record.remote);
         self.comments.end(record.local, seen_as, || record.reason());
-        self.keep_packets(Flow { remote: seen_as, ..flow }, &mut record);
+        self.keep_packets(seen, &mut record);
         if let Some(board) = &self.board {
             board.end(&record);
         }

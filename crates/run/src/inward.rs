@@ -23,7 +23,9 @@ use crate::account::ConnectionReport;
 use crate::budget::Slot;
 use crate::host::inner::Flow;
 use crate::host::urgent;
-use crate::localhost::{DESCRIPTORS, Failed, join, listens};
+use crate::inject::{Destination, Flow as FaultFlow, Held};
+use crate::joined::{DESCRIPTORS, Joint, hinder, reset};
+use crate::localhost::listens;
 use crate::relay::{Over, Relay};
 use crate::report::Proto;
 use crate::run::Run;
@@ -374,9 +376,10 @@ fn target(run: &Run, port: u16, v6: bool) -> Option<SocketAddr> {
     all.into_iter().find(|at| listens(&run.inner, *at))
 }
 
-fn reset(client: &TcpStream) {
-    // Fails only on a descriptor that is not a socket.
-    let _never = SockRef::from(client).set_linger(Some(Duration::ZERO));
+/// What faults select a connection by: the client's address, and the program's port.
+fn destination(client: SocketAddr, port: u16) -> Destination<'static> {
+    let remote = SocketAddr::new(client.ip().to_canonical(), port);
+    Destination { proto: Proto::Tcp, remote, actual: None, name: None }
 }
 
 impl Run {
@@ -402,6 +405,11 @@ async fn by_stack(
     let account = run.show(ConnectionReport::new(to, from));
     account.context.borrow_mut().inward = true;
     let live = run.live.enter();
+    let flow = FaultFlow::new(Proto::Tcp, to, from);
+    let faults = run.inject.inward(flow, &destination(from, to.port()));
+    if hinder(run, (&faults, flow), &account, &live).await {
+        return reset(&client);
+    }
     let connecting = async {
         match source {
             Some(source) => lastack::TcpStream::connect_from(host, source, to).await,
@@ -422,15 +430,31 @@ async fn by_stack(
     urgent::prepare_connected(&client);
     let relay = Relay::new(&program, &client, &account.ledger, &run.inner, &run.seen.urgent, &inner, None);
     account.may_be_evicted(&slot);
+    let seen = FaultFlow::new(Proto::Tcp, to, inner.remote);
+    run.inject.move_to(&flow, seen);
     let over = tokio::select! {
         over = crate::tcp::carry(&relay, &account, &live) => over,
+        held = crate::tcp::ended_by_fault(run, (&faults, seen), &account, (&program, &relay)) => {
+            Some(Over::Injected(held))
+        }
         () = slot.evicted() => Some(Over::Evicted(slot.reason())),
     };
+    faults.count_at_end(&run.inject, &seen, &account.ledger.gate, true);
     run.record(account.relayed(over.as_ref(), &program, &client, run.path(&client)));
     run.seen.urgent.forget(&inner.into());
-    if matches!(over, None | Some(Over::Evicted(_))) {
-        relay.reset_remote();
-        program.abort();
+    match over {
+        None | Some(Over::Evicted(_)) => {
+            relay.reset_remote();
+            program.abort();
+        }
+        // One side does not notice its end.
+        Some(Over::Injected(Held::Remote)) => live.closing().await,
+        Some(Over::Injected(Held::Program)) => {
+            drop(client);
+            live.closing().await;
+            program.abort();
+        }
+        _ => {}
     }
 }
 
@@ -439,6 +463,11 @@ async fn by_loopback(run: &Run, (client, from): (TcpStream, SocketAddr), to: Soc
     let account = run.show(ConnectionReport::new(to, from));
     account.context.borrow_mut().inward = true;
     let live = run.live.enter();
+    let flow = FaultFlow::new(Proto::Tcp, to, from);
+    let faults = run.inject.between_sockets(flow, &destination(from, to.port()));
+    if hinder(run, (&faults, flow), &account, &live).await {
+        return reset(&client);
+    }
     let program = match connect_inside(run, to).await {
         Ok(program) => program,
         Err(error) => {
@@ -447,20 +476,9 @@ async fn by_loopback(run: &Run, (client, from): (TcpStream, SocketAddr), to: Soc
             return run.record(account.not_taken(&error));
         }
     };
-    live.watch(&account.ledger);
     // The client has one already.
     let slot = (slot, run.budget.acquire(DESCRIPTORS - 1).await).1;
-    account.may_be_evicted(&slot);
-    let over: Option<Result<(), Failed>> = tokio::select! {
-        over = join(&program, &client, &account.ledger) => Some(over),
-        () = slot.evicted() => Some(Err(Failed::evicted())),
-        () = live.closing() => None,
-    };
-    if !matches!(over, Some(Ok(()))) {
-        reset(&program);
-        reset(&client);
-    }
-    run.record(account.joined(over.as_ref()));
+    Joint { program, host: client, flow, faults }.run(run, &account, &live, &slot).await;
 }
 
 async fn connect_inside(run: &Run, to: SocketAddr) -> io::Result<TcpStream> {

@@ -31,6 +31,7 @@ mod headers;
 mod icmp;
 mod inward;
 mod isolation;
+mod joined;
 mod lifetime;
 mod live;
 mod localhost;

@@ -1,6 +1,6 @@
 //! `lastack run`: a program in its own network namespace, and how each of its connections ended.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
@@ -98,6 +98,8 @@ pub struct Run {
     api: RefCell<Option<ApiSocket>>,
     /// Why the proxy carries no datagrams, once it has refused them.
     pub(crate) no_datagrams: RefCell<Option<String>>,
+    /// Connections that were relayed between sockets, without packets.
+    between_sockets: Cell<u64>,
     /// Why the program has lost its network.
     lost: RefCell<Option<String>>,
 }
@@ -242,8 +244,30 @@ impl Run {
             datagrams: RefCell::default(),
             api: RefCell::default(),
             no_datagrams: RefCell::default(),
+            between_sockets: Cell::default(),
             lost: RefCell::default(),
         })
+    }
+
+    /// Counts a connection that is relayed between sockets.
+    pub(crate) fn count_between_sockets(&self) {
+        self.between_sockets.set(self.between_sockets.get() + 1);
+    }
+
+    /// Warns that captures lack connections that have no packets.
+    fn warn_of_missing_packets(&self) {
+        let (plan, count) = (&self.plan, self.between_sockets.get());
+        let captures = [
+            ("-w", plan.capture.is_some()),
+            ("--html", plan.page.is_some()),
+            ("--flight-recorder", plan.flight.is_some()),
+        ];
+        for (option, _) in captures.into_iter().filter(|(_, wanted)| *wanted && count > 0) {
+            let plural = if count == 1 { "" } else { "s" };
+            self.report.warn(format!(
+                "{option} has no packets of {count} connection{plural} over --map-localhost, or of -p to the program's loopback: they are relayed between sockets"
+            ));
+        }
     }
 
     /// Warns that flows were closed for lack of descriptors.
@@ -326,6 +350,7 @@ async fn attend(
         run.report.warn(warning);
     }
     run.warn_of_evictions();
+    run.warn_of_missing_packets();
     for warning in run.seen.lock().uncarried.warnings() {
         run.report.warn(warning);
     }

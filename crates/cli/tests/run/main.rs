@@ -22,6 +22,7 @@ mod networks;
 mod policy;
 mod report;
 mod silence;
+mod socket_faults;
 mod sockets;
 mod stalled;
 mod support;

@@ -19,23 +19,23 @@ use crate::relay::Side;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Min delay of a reset after the connection is established: a program that sees the reset first would lose the data
 /// before it.
-const GRACE: Duration = Duration::from_millis(20);
+pub(super) const GRACE: Duration = Duration::from_millis(20);
 
 /// The faults for one connection.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    faults: Vec<Planned>,
+    pub(super) faults: Vec<Planned>,
 }
 
 #[derive(Clone, Debug)]
-struct Planned {
-    rule: usize,
-    kind: Kind,
-    direction: Direction,
-    after: u64,
+pub(super) struct Planned {
+    pub(super) rule: usize,
+    pub(super) kind: Kind,
+    pub(super) direction: Direction,
+    pub(super) after: u64,
     state: Option<State>,
     from: Duration,
-    until: Duration,
+    pub(super) until: Duration,
 }
 
 /// The answer to the SYN.
@@ -63,7 +63,7 @@ impl Planned {
     }
 
     /// Whether this time since the run began is within its time.
-    fn is_due(&self, run: Duration) -> bool {
+    pub(super) fn is_due(&self, run: Duration) -> bool {
         (self.from..=self.until).contains(&run)
     }
 }
@@ -113,7 +113,7 @@ impl Plan {
     }
 
     /// The answer to the SYN, or to the first datagram, and its rule; `None`: the remote answers.
-    fn first(&self, run: Duration) -> Option<(usize, AtSyn)> {
+    pub(super) fn first(&self, run: Duration) -> Option<(usize, AtSyn)> {
         self.faults.iter().find_map(|fault| {
             let answer = match &fault.kind {
                 Kind::Refuse => AtSyn::Refuse,
@@ -183,7 +183,12 @@ impl Plan {
 
     /// Waits for the fault that ends the connection: its place is reached, or its time has come when the connection has
     /// passed that place.
-    async fn end(&self, injector: &Injector, gate: &Gate, passed: impl Fn(Side) -> u64) -> &Planned {
+    pub(super) async fn end(
+        &self,
+        injector: &Injector,
+        gate: &Gate,
+        passed: impl Fn(Side) -> u64,
+    ) -> &Planned {
         loop {
             let run = injector.began.elapsed();
             let ends = self.faults.iter().find(|fault| fault.ends() && fault.is_due(run));
@@ -199,12 +204,16 @@ impl Plan {
         }
     }
 
-    /// At the end of the relay: counts the faults that have delayed a FIN, or left the remote's data unread. The packets
-    /// show the others.
-    pub fn count_at_end(&self, injector: &Injector, flow: &Flow, gate: &Gate) {
+    /// At the end of the relay: counts the faults that have delayed a FIN, or left data unread. Packets, if there are any,
+    /// show that the program's data was not accepted, and the other faults.
+    pub fn count_at_end(&self, injector: &Injector, flow: &Flow, gate: &Gate, packets: bool) {
+        let unread = |fault: &Planned, way, side| fault.direction.includes(way) && gate.has_stopped(side);
         let acted = |fault: &&Planned| match fault.kind {
             Kind::SlowClose(_) => gate.fin_was_late(),
-            Kind::ZeroWindow => fault.direction.includes(Direction::Down) && gate.has_stopped(Side::Remote),
+            Kind::ZeroWindow => {
+                unread(fault, Direction::Down, Side::Remote)
+                    || !packets && unread(fault, Direction::Up, Side::Program)
+            }
             _ => false,
         };
         for fault in self.faults.iter().filter(acted) {

@@ -121,6 +121,11 @@ impl Gate {
         }
     }
 
+    /// Whether this side's FIN is delayed or suppressed.
+    pub fn holds_fin(&self, from: Side) -> bool {
+        !matches!(self.way(from).fin.get(), Fin::Passes)
+    }
+
     /// Returns when this side's FIN may pass.
     pub async fn fin(&self, from: Side) {
         loop {
@@ -173,6 +178,7 @@ mod tests {
         let gate = Gate::default();
         gate.fin(Side::Remote).await;
         gate.delay_fin(Side::Remote, Duration::from_secs(5));
+        assert!(gate.holds_fin(Side::Remote) && !gate.holds_fin(Side::Program));
         let start = tokio::time::Instant::now();
         gate.fin(Side::Remote).await;
         assert_eq!(start.elapsed(), Duration::from_secs(5));

@@ -32,7 +32,9 @@ pub fn help() -> String {
         row(&mut text, key, value, says);
     }
     text.push_str(
-        "\nConnections over --map-localhost and to ports published with -p are not hit: they are relayed between sockets.\n\
+        "\nConnections over --map-localhost, and of -p to the program's loopback, are relayed between sockets: refuse and rst reset\n\
+         them after the kernel's handshake, half-open, blackhole, delay, rate, zero-window, slow-close and cut-fin act on their\n\
+         data, and other kinds cannot act. Of connections of -p, to selects the client, and port is the program's.\n\
          Times are 200ms, 1.5s, 2m; bytes 812, 4k, 1M; shares 0.1 or 10%. With the same --seed the same packets are hit.\n\
          A file for --inject-file holds the same in TOML:\n\
          \n  seed = 7\n  [[fault]]\n  kind = \"rst\"\n  port = 5432\n  when = 3\n  after = \"4k\"\n\

@@ -10,6 +10,7 @@ mod kinds;
 mod packets;
 mod rule;
 mod select;
+mod sockets;
 mod table;
 
 use std::cell::Cell;
@@ -24,6 +25,7 @@ pub use packets::Faults;
 pub(crate) use rule::ports;
 pub use rule::{Code, DnsFault, Ends, FaultRule, Kind, NOT_ON_SOCKETS, Seq};
 pub use select::{Destination, Direction, Select, State, When};
+pub use sockets::{OnData, Parting};
 pub use table::Flow;
 
 use crate::report::{Injected, Proto};
@@ -35,6 +37,8 @@ pub struct Injector {
     rules: Arc<[FaultRule]>,
     /// The number of connections that each rule matched, which `when` refers to.
     matched: Vec<Cell<u64>>,
+    /// The number of connections that each would have matched, and on which it cannot act.
+    missed: Vec<Cell<u64>>,
     seed: u64,
     began: Instant,
     table: Arc<Mutex<Table>>,
@@ -46,7 +50,8 @@ impl Injector {
         let rules: Arc<[FaultRule]> = rules.into();
         let began = Instant::now();
         let table = Arc::new(Mutex::new(Table::new(rules.clone(), seed)));
-        Self { matched: vec![Cell::new(0); rules.len()], rules, seed, began, table }
+        let none = vec![Cell::new(0); rules.len()];
+        Self { matched: none.clone(), missed: none, rules, seed, began, table }
     }
 
     /// Whether there are no faults.
@@ -143,6 +148,7 @@ impl Injector {
             rule: rule.text().to_owned(),
             matched: self.matched[index].get(),
             acted: table.acts[index],
+            missed: self.missed[index].get(),
         };
         self.rules.iter().enumerate().map(of).collect()
     }

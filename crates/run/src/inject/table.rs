@@ -175,6 +175,13 @@ impl Table {
         self.flows.remove(flow).map(effect).unwrap_or_default()
     }
 
+    /// Its packets have other addresses.
+    pub(super) fn move_to(&mut self, from: &Flow, to: Flow) {
+        if let Some(state) = self.flows.remove(from) {
+            self.flows.insert(to, state);
+        }
+    }
+
     /// Counts an action of a rule that does not concern packets.
     pub(super) fn acted(&mut self, rule: usize) {
         self.acts[rule] += 1;

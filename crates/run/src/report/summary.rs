@@ -98,6 +98,9 @@ pub struct Injected {
     pub matched: u64,
     /// How often it was applied: to connections, or to packets.
     pub acted: u64,
+    /// Connections over `--map-localhost` or `-p` that it would have matched, and on which it cannot act.
+    #[serde(skip_serializing_if = "is_none")]
+    pub missed: u64,
 }
 
 /// Pings.
@@ -276,14 +279,26 @@ impl Names {
 impl Injected {
     /// The line about a fault.
     pub(super) fn line(&self) -> String {
-        let Self { rule, matched, acted } = self;
-        match (matched, acted) {
+        let Self { rule, matched, acted, missed } = self;
+        let line = match (matched, acted) {
             (0, _) => format!("lastack: --inject {rule}: matched nothing"),
             (_, 0) => format!("lastack: --inject {rule}: matched {matched}, and never acted"),
             (_, 1) => format!("lastack: --inject {rule}: matched {matched}, acted once"),
             _ => format!("lastack: --inject {rule}: matched {matched}, acted {acted} times"),
+        };
+        let kind = rule.split([':', '=']).next().unwrap_or(rule);
+        match missed {
+            0 => line,
+            1 => format!("{line}; {kind} cannot act on 1 connection over --map-localhost or -p"),
+            _ => format!("{line}; {kind} cannot act on {missed} connections over --map-localhost or -p"),
         }
     }
+}
+
+// The signature is that of serde's attribute.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 fn time<S: Serializer>(at: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -365,8 +380,13 @@ mod tests {
 
     #[test]
     fn an_unmatched_fault_is_reported() {
-        let injected = Injected { rule: "rst:port=1".to_owned(), matched: 0, acted: 0 };
+        let injected = Injected { rule: "rst:port=1".to_owned(), matched: 0, acted: 0, missed: 0 };
         assert_eq!(injected.line(), "lastack: --inject rst:port=1: matched nothing");
+        let injected = Injected { rule: "corrupt=1%:port=1".to_owned(), missed: 2, ..injected };
+        assert_eq!(
+            injected.line(),
+            "lastack: --inject corrupt=1%:port=1: matched nothing; corrupt cannot act on 2 connections over --map-localhost or -p"
+        );
     }
 
     #[test]

@@ -1,0 +1,265 @@
+//! The same with faults: the data is read and written, so that it can be counted, delayed, and held up.
+
+use std::cell::Cell;
+use std::io;
+use std::net::Shutdown;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{Parted, reset};
+use crate::account::ConnectionReport;
+use crate::closing::Live;
+use crate::host::urgent;
+use crate::inject::{AtSyn, Ends, Flow, OnData, Parting, Plan as Faults};
+use crate::relay::{RelayStats, Side};
+use crate::run::Run;
+
+/// Max bytes of one piece of data, and max pieces of a direction that are under way.
+const PIECE: usize = 16 * 1024;
+const PIECES: usize = 64;
+/// At a limited rate a piece takes at most this part of a second.
+const PIECES_PER_SECOND: u64 = 20;
+
+/// Data that is under way; without bytes, the FIN.
+struct Piece {
+    due: Instant,
+    data: Vec<u8>,
+}
+
+/// A connection that the kernel has accepted, before it is passed on: whether a fault prevents that. The connection is
+/// then recorded.
+pub async fn hinder(
+    run: &Run,
+    (faults, flow): (&Faults, Flow),
+    account: &ConnectionReport,
+    live: &Live,
+) -> bool {
+    match faults.answer_to_socket(&run.inject, &flow) {
+        None => false,
+        Some(AtSyn::Silence(until)) => tokio::select! {
+            () = sleep(until.saturating_sub(run.inject.elapsed())) => false,
+            () = live.closing() => {
+                run.record(account.answered_by_fault(None, false));
+                true
+            }
+        },
+        Some(_) => {
+            run.record(account.answered_by_fault(None, true));
+            true
+        }
+    }
+}
+
+/// Relays between both until both have closed, or a fault ends the connection.
+pub async fn join(
+    run: &Run,
+    (faults, flow): (&Faults, Flow),
+    (program, host): (&TcpStream, &TcpStream),
+    ledger: &RelayStats,
+) -> Result<(), Parted> {
+    // Urgent data is passed on as ordinary data.
+    urgent::prepare_connected(program);
+    urgent::prepare_connected(host);
+    let gate = &ledger.gate;
+    faults.prepare(gate, run.inject.elapsed());
+    let read = Default::default();
+    let way = |from, to, side| Way {
+        run,
+        faults,
+        flow,
+        from,
+        to,
+        side,
+        ledger,
+        read: &read,
+        written: Notify::new(),
+    };
+    let (up, down) = (way(program, host, Side::Program), way(host, program, Side::Remote));
+    let relay = async { tokio::try_join!(up.carry(), down.carry()) };
+    let passed = |side| match side {
+        Side::Program => ledger.to_remote.get(),
+        Side::Remote => ledger.from_remote.get(),
+    };
+    tokio::select! {
+        biased;
+        over = relay => over.map(|_| ()),
+        parting = faults.parting(&run.inject, &flow, gate, passed) => Err(Parted::Injected(parting)),
+    }
+}
+
+/// Ends a connection as a fault says. A side that does not notice it is open until the run ends.
+pub async fn part(parting: Parting, program: TcpStream, host: TcpStream, live: &Live) {
+    match parting {
+        Parting::Reset(Ends::Both) => [&program, &host].into_iter().for_each(reset),
+        Parting::Reset(to) => {
+            let (gone, left) = if to == Ends::Program { (program, host) } else { (host, program) };
+            reset(&gone);
+            drop(gone);
+            live.closing().await;
+            reset(&left);
+        }
+        Parting::HalfOpen => {
+            reset(&host);
+            drop(host);
+            tokio::select! {
+                // Also when it closes: its FIN meets a host that does not know the connection.
+                _ = program.readable() => {}
+                () = live.closing() => {}
+            }
+            reset(&program);
+        }
+    }
+}
+
+/// One direction.
+struct Way<'a> {
+    run: &'a Run,
+    faults: &'a Faults,
+    flow: Flow,
+    from: &'a TcpStream,
+    to: &'a TcpStream,
+    /// Whose data it is.
+    side: Side,
+    ledger: &'a RelayStats,
+    /// The bytes read of the program's data, and of the remote's.
+    read: &'a [Cell<u64>; 2],
+    /// A piece of data was written.
+    written: Notify,
+}
+
+impl Way<'_> {
+    /// Up to the FIN, which is passed on.
+    async fn carry(&self) -> Result<(), Parted> {
+        let (queue, pieces) = mpsc::channel(PIECES);
+        tokio::try_join!(self.read(queue), self.write(pieces))?;
+        self.ledger.closed(self.side);
+        Ok(())
+    }
+
+    /// The number of bytes read.
+    fn own(&self) -> &Cell<u64> {
+        &self.read[usize::from(self.side == Side::Remote)]
+    }
+
+    fn failed(&self, side: Side) -> impl Fn(io::Error) -> Parted {
+        move |error| Parted::failed(side, &error)
+    }
+
+    fn effect(&self, turn: u64) -> OnData {
+        let bytes = [self.read[0].get(), self.read[1].get()];
+        self.faults.on_data(&self.run.inject, self.side, bytes, turn)
+    }
+
+    /// Waits until this time since the run began, by this rule.
+    async fn wait(&self, (rule, until): (usize, Duration)) {
+        self.run.inject.acted(&self.flow, rule);
+        // The time that ends a fault belongs to it.
+        let rest = until.saturating_sub(self.run.inject.elapsed());
+        sleep(rest.saturating_add(Duration::from_millis(1))).await;
+    }
+
+    /// Waits until all that was read is written.
+    async fn drained(&self) {
+        let written = || match self.side {
+            Side::Program => self.ledger.to_remote.get(),
+            Side::Remote => self.ledger.to_program.get(),
+        };
+        while written() < self.own().get() {
+            self.written.notified().await;
+        }
+    }
+
+    async fn read(&self, queue: mpsc::Sender<Piece>) -> Result<(), Parted> {
+        let gate = &self.ledger.gate;
+        let (mut turn, mut last, mut free) = (0, Instant::now(), Instant::now());
+        loop {
+            let own = self.own().get();
+            if gate.room(self.side, own) == 0 {
+                self.drained().await;
+                gate.left(self.side, own).await;
+                continue;
+            }
+            self.from.readable().await.map_err(self.failed(self.side))?;
+            let effect = self.effect(turn);
+            turn += 1;
+            if let Some(stalled) = effect.stalled {
+                self.wait(stalled).await;
+                continue;
+            }
+            // A fault has closed the gate meanwhile if there is no room.
+            let room = effect.room.unwrap_or(u64::MAX).min(gate.room(self.side, own) as u64);
+            let even = effect.rate.map_or(u64::MAX, |rate| (rate / PIECES_PER_SECOND).max(1));
+            let mut data = vec![0; room.min(even).min(PIECE as u64) as usize];
+            if data.is_empty() {
+                continue;
+            }
+            match self.from.try_read(&mut data) {
+                Ok(bytes) => data.truncate(bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(self.failed(self.side)(error)),
+            }
+            if data.is_empty() {
+                self.finish(turn).await;
+            }
+            self.ledger.course.moved(self.side);
+            self.own().set(own + data.len() as u64);
+            let time = |rate| Duration::from_secs_f64(data.len() as f64 / rate as f64);
+            free = free.max(Instant::now()) + effect.rate.map_or(Duration::ZERO, time);
+            last = last.max(free + effect.delay);
+            effect.late.iter().for_each(|rule| self.run.inject.acted(&self.flow, *rule));
+            let is_fin = data.is_empty();
+            // Fails when the other end has failed, which the writer reports.
+            let _reported = queue.send(Piece { due: last, data }).await;
+            if is_fin {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits until the FIN may pass.
+    async fn finish(&self, turn: u64) {
+        loop {
+            let effect = self.effect(turn);
+            let Some(held_up) = effect.cut.or(effect.stalled) else { break };
+            self.wait(held_up).await;
+        }
+        if self.ledger.gate.holds_fin(self.side) {
+            self.drained().await;
+            self.ledger.gate.fin(self.side).await;
+        }
+    }
+
+    async fn write(&self, mut pieces: mpsc::Receiver<Piece>) -> Result<(), Parted> {
+        let ledger = self.ledger;
+        let (other, counters): (Side, &[&Cell<u64>]) = match self.side {
+            Side::Program => (Side::Remote, &[&ledger.to_remote]),
+            Side::Remote => (Side::Program, &[&ledger.from_remote, &ledger.to_program]),
+        };
+        while let Some(Piece { due, data }) = pieces.recv().await {
+            sleep_until(due).await;
+            if data.is_empty() {
+                // Fails on a connection that was reset, which its reader sees.
+                let _reset = SockRef::from(self.to).shutdown(Shutdown::Write);
+            }
+            let mut left = &data[..];
+            while !left.is_empty() {
+                match self.to.try_write(left) {
+                    Ok(bytes) => {
+                        left = &left[bytes..];
+                        counters.iter().for_each(|counter| counter.set(counter.get() + bytes as u64));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.to.writable().await.map_err(self.failed(other))?;
+                    }
+                    Err(error) => return Err(self.failed(other)(error)),
+                }
+            }
+            self.written.notify_one();
+        }
+        Ok(())
+    }
+}

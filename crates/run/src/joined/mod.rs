@@ -1,0 +1,201 @@
+//! Connections between two sockets, one of them in the program's network: the kernel moves the data of both
+//! (`splice`), without packets of ours. Faults of `--inject` act on the data instead.
+
+mod faulty;
+
+pub use faulty::hinder;
+
+use std::cell::Cell;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use crate::account::ConnectionReport;
+use crate::budget::Slot;
+use crate::closing::Live;
+use crate::host::urgent;
+use crate::inject::{Flow, Parting, Plan as Faults};
+use crate::relay::{RelayStats, Side};
+use crate::run::Run;
+
+/// Descriptors of one connection: two sockets, and a pipe for each direction.
+pub const DESCRIPTORS: usize = 6;
+/// Requested pipe capacity in bytes.
+const PIPE: i32 = 256 * 1024;
+
+/// Two sockets, whose data is passed on in both directions.
+#[derive(Debug)]
+pub struct Joint {
+    /// The program's side.
+    pub program: TcpStream,
+    /// This host's side.
+    pub host: TcpStream,
+    /// The connection, for faults.
+    pub flow: Flow,
+    /// Its faults.
+    pub faults: Faults,
+}
+
+/// Why a connection ended before both sides had closed.
+#[derive(Debug)]
+pub enum Parted {
+    /// A socket failed.
+    Failed {
+        /// Whose.
+        side: Side,
+        /// How.
+        errno: i32,
+    },
+    /// lastack closes it, to make room for another.
+    Evicted,
+    /// An injected fault ended it.
+    Injected(Parting),
+}
+
+impl Parted {
+    fn failed(side: Side, error: &io::Error) -> Self {
+        Self::Failed { side, errno: error.raw_os_error().unwrap_or(libc::EIO) }
+    }
+}
+
+/// Closes a socket, once it is dropped, with RST.
+pub fn reset(socket: &TcpStream) {
+    // Fails only on a descriptor that is not a socket.
+    let _never = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+impl Joint {
+    /// Relays until the end, and records it.
+    pub async fn run(self, run: &Run, account: &ConnectionReport, live: &Live, slot: &Slot) {
+        let Self { program, host, flow, faults } = self;
+        run.count_between_sockets();
+        live.watch(&account.ledger);
+        account.may_be_evicted(slot);
+        let joined = async {
+            match faults.is_empty() {
+                true => join(&program, &host, &account.ledger).await,
+                // On the heap, as few connections have faults.
+                false => {
+                    Box::pin(faulty::join(run, (&faults, flow), (&program, &host), &account.ledger)).await
+                }
+            }
+        };
+        let over = tokio::select! {
+            over = joined => Some(over),
+            () = slot.evicted() => Some(Err(Parted::Evicted)),
+            () = live.closing() => None,
+        };
+        faults.count_at_end(&run.inject, &flow, &account.ledger.gate, false);
+        run.record(account.joined(over.as_ref()));
+        match over {
+            Some(Ok(())) => {}
+            Some(Err(Parted::Injected(parting))) => {
+                Box::pin(faulty::part(parting, program, host, live)).await
+            }
+            // A reset of either side, or an unfinished stream, is a reset for both.
+            _ => [&program, &host].into_iter().for_each(reset),
+        }
+    }
+}
+
+/// Relays between both until both have closed.
+async fn join(program: &TcpStream, host: &TcpStream, ledger: &RelayStats) -> Result<(), Parted> {
+    urgent::prepare_connected(program);
+    urgent::prepare_connected(host);
+    let up = async {
+        carry((program, Side::Program), (host, Side::Remote), ledger, &[&ledger.to_remote]).await?;
+        ledger.closed(Side::Program);
+        Ok(())
+    };
+    let down = async {
+        let counters = [&ledger.from_remote, &ledger.to_program];
+        carry((host, Side::Remote), (program, Side::Program), ledger, &counters).await?;
+        ledger.closed(Side::Remote);
+        Ok(())
+    };
+    tokio::try_join!(up, down).map(|_| ())
+}
+
+/// Passes the urgent byte on. `false`: it has not arrived yet.
+async fn pass_urgent(from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
+    let mut byte = [0];
+    match from.try_read(&mut byte) {
+        Ok(0) => return Ok(false),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    loop {
+        match urgent::send(to, byte[0]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
+            other => return other.map(|_| true),
+        }
+    }
+}
+
+/// From one to the other, up to the FIN, which is passed on.
+async fn carry(
+    (from, source): (&TcpStream, Side),
+    (to, sink): (&TcpStream, Side),
+    ledger: &RelayStats,
+    counters: &[&Cell<u64>],
+) -> Result<(), Parted> {
+    let failed = |side| move |error: io::Error| Parted::failed(side, &error);
+    let (reader, writer) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(|errno| match errno {
+        Errno::EMFILE | Errno::ENFILE => Parted::Evicted,
+        other => Parted::Failed { side: sink, errno: other as i32 },
+    })?;
+    // SAFETY: the call takes numbers. If the user has many pipes already, the capacity stays as it is.
+    let _smaller = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, PIPE) };
+    loop {
+        from.readable().await.map_err(failed(source))?;
+        // `splice` never passes an urgent byte.
+        if urgent::is_next(from) {
+            if pass_urgent(from, to).await.map_err(failed(source))? {
+                counters.iter().for_each(|counter| counter.set(counter.get() + 1));
+            }
+            continue;
+        }
+        let taken = match from.try_io(Interest::READABLE, || splice(from, &writer, PIPE as usize)) {
+            Ok(0) => {
+                // Fails on a connection that was reset, which its reader sees.
+                let _reset = SockRef::from(to).shutdown(Shutdown::Write);
+                return Ok(());
+            }
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(failed(source)(error)),
+        };
+        ledger.course.moved(source);
+        let mut left = taken;
+        while left > 0 {
+            match to.try_io(Interest::WRITABLE, || splice(&reader, to, left)) {
+                Ok(bytes) => {
+                    left -= bytes;
+                    counters.iter().for_each(|counter| counter.set(counter.get() + bytes as u64));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    to.writable().await.map_err(failed(sink))?;
+                }
+                Err(error) => return Err(failed(sink)(error)),
+            }
+        }
+    }
+}
+
+fn splice(from: &impl AsFd, to: &impl AsFd, most: usize) -> io::Result<usize> {
+    let (from, to) = (from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd());
+    let flags = libc::SPLICE_F_NONBLOCK | libc::SPLICE_F_MOVE;
+    let nowhere = std::ptr::null_mut();
+    // SAFETY: both descriptors are open for as long as the call lasts, and neither has an offset.
+    let bytes = unsafe { libc::splice(from, nowhere, to, nowhere, most, flags) };
+    Ok(Errno::result(bytes)?.cast_unsigned())
+}
