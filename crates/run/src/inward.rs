@@ -430,16 +430,20 @@ async fn by_stack(
     urgent::prepare_connected(&client);
     let relay = Relay::new(&program, &client, &account.ledger, &run.inner, &run.seen.urgent, &inner, None);
     account.may_be_evicted(&slot);
-    let seen = FaultFlow::new(Proto::Tcp, to, inner.remote);
-    run.inject.move_to(&flow, seen);
+    run.inject.move_to(&flow, relay.faulty());
+    faults.prepare(&account.ledger.gate, run.inject.elapsed());
+    let acted = async {
+        match faults.is_empty() {
+            true => std::future::pending().await,
+            false => crate::tcp::ended_by_fault(run, &faults, &account, &program, &relay).await,
+        }
+    };
     let over = tokio::select! {
         over = crate::tcp::carry(&relay, &account, &live) => over,
-        held = crate::tcp::ended_by_fault(run, (&faults, seen), &account, (&program, &relay)) => {
-            Some(Over::Injected(held))
-        }
+        held = acted => Some(Over::Injected(held)),
         () = slot.evicted() => Some(Over::Evicted(slot.reason())),
     };
-    faults.count_at_end(&run.inject, &seen, &account.ledger.gate, true);
+    faults.count_at_end(&run.inject, &relay.faulty(), &account.ledger.gate, true);
     run.record(account.relayed(over.as_ref(), &program, &client, run.path(&client)));
     run.seen.urgent.forget(&inner.into());
     match over {

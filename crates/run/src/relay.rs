@@ -22,8 +22,8 @@ use crate::host::inner::{Flow, Inner};
 use crate::host::scratch;
 use crate::host::socket::outstanding;
 use crate::host::urgent;
-use crate::inject::{Gate, Held};
-use crate::report::Path;
+use crate::inject::{self, Gate, Held};
+use crate::report::{Path, Proto};
 use crate::tap::Urgent;
 
 /// Max bytes of a turn: the other connections have theirs, and the driver sends these bytes while they are in the CPU's
@@ -216,6 +216,11 @@ impl<'a> Relay<'a> {
     /// The state of our end, and the path as measured by the host's kernel.
     pub fn state(&self) -> (TcpState, Option<Path>) {
         (self.program.state(), crate::host::tcp_info::path(self.host))
+    }
+
+    /// The connection, for faults.
+    pub fn faulty(&self) -> inject::Flow {
+        inject::Flow::new(Proto::Tcp, self.flow.program, self.flow.remote)
     }
 
     /// Whether data of the program is not yet acknowledged by the remote.

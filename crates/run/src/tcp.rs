@@ -376,14 +376,20 @@ async fn relay(run: &Run, open: Open, account: &ConnectionReport, faults: &Fault
     }
     run.report.opened(|| account.relayed(None, &program, &host, run.path(&host)));
     account.may_be_evicted(&slot);
-    let faulty = FaultFlow::new(Proto::Tcp, flow.program, flow.remote);
-    let acted = ended_by_fault(run, (faults, faulty), account, (&program, &relay));
+    faults.prepare(&account.ledger.gate, run.inject.elapsed());
+    let acted = async {
+        if faults.is_empty() {
+            return std::future::pending().await;
+        }
+        // On the heap, as few connections have faults.
+        Box::pin(ended_by_fault(run, faults, account, &program, &relay)).await
+    };
     let over = tokio::select! {
         over = carry(&relay, account, &live) => over,
         held = acted => Some(Over::Injected(held)),
         () = slot.evicted() => Some(Over::Evicted(slot.reason())),
     };
-    faults.count_at_end(&run.inject, &faulty, &account.ledger.gate, true);
+    faults.count_at_end(&run.inject, &relay.faulty(), &account.ledger.gate, true);
     run.record(account.relayed(over.as_ref(), &program, &host, run.path(&host)));
     run.seen.urgent.forget(&flow.into());
     match over {
@@ -415,27 +421,20 @@ async fn relay(run: &Run, open: Open, account: &ConnectionReport, faults: &Fault
     }
 }
 
-/// Waits until a fault ends the connection.
+/// Waits until a fault ends the connection, whose gate is prepared.
 pub async fn ended_by_fault(
     run: &Run,
-    (faults, flow): (&Faults, FaultFlow),
+    faults: &Faults,
     account: &ConnectionReport,
-    (program, relay): (&TcpStream, &Relay<'_>),
+    program: &TcpStream,
+    relay: &Relay<'_>,
 ) -> Held {
-    if faults.is_empty() {
-        return std::future::pending().await;
-    }
     let (ledger, gate) = (&account.ledger, &account.ledger.gate);
-    faults.prepare(gate, run.inject.elapsed());
-    // On the heap, as few connections have faults.
-    Box::pin(async {
-        let passed = |side| match side {
-            Side::Program => ledger.to_remote.get(),
-            Side::Remote => ledger.from_remote.get(),
-        };
-        faults.act(&run.inject, &flow, gate, program, passed, || relay.reset_remote()).await
-    })
-    .await
+    let passed = |side| match side {
+        Side::Program => ledger.to_remote.get(),
+        Side::Remote => ledger.from_remote.get(),
+    };
+    faults.act(&run.inject, &relay.faulty(), gate, program, passed, || relay.reset_remote()).await
 }
 
 /// The host's connection has failed; the program's fails in the same way.
