@@ -117,7 +117,7 @@ impl Shared {
                 Transmit { rule: Some(rule), ..tcp::emit(&self.config, ip, &tcp, [&[], &[]], packet) }
             }
             Answer::Segment { ip, tcp, rule } => {
-                Transmit { rule: *rule, ..tcp::emit(&self.config, ip, tcp, [&[], &[]], packet) }
+                Transmit { rule: *rule, ..tcp::emit_control(&self.config, ip, tcp, packet) }
             }
             Answer::Packet { .. } => return self.pop_packet(now, packet),
         };

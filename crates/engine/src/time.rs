@@ -1,5 +1,7 @@
 //! Points in time, measured by the caller.
 
+use core::fmt::{self, Debug, Formatter};
+use core::num::NonZeroU64;
 use core::ops::{Add, AddAssign, Sub};
 use core::time::Duration;
 
@@ -18,46 +20,51 @@ use core::time::Duration;
 /// assert_eq!(later - now, Duration::from_millis(1));
 /// assert_eq!(Instant::from_micros(5), Instant::from_nanos(5000));
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Instant(u64);
+///
+/// An `Option<Instant>` is as large as an `Instant`. The latest point is 2^64 - 2 nanoseconds (584 years) after the start.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(
+    /// One more than the nanoseconds, so that zero is left for `None`. Differences and comparisons need no correction.
+    NonZeroU64,
+);
 
 impl Instant {
     /// The start.
-    pub const ZERO: Self = Self(0);
+    pub const ZERO: Self = Self(NonZeroU64::MIN);
 
     /// The point `nanos` nanoseconds after the start.
     pub const fn from_nanos(nanos: u64) -> Self {
-        Self(nanos)
+        Self(NonZeroU64::MIN.saturating_add(nanos))
     }
 
     /// The point `micros` microseconds after the start.
     pub const fn from_micros(micros: u64) -> Self {
-        Self(micros * 1_000)
+        Self::from_nanos(micros * 1_000)
     }
 
     /// The point `millis` milliseconds after the start.
     pub const fn from_millis(millis: u64) -> Self {
-        Self(millis * 1_000_000)
+        Self::from_nanos(millis * 1_000_000)
     }
 
     /// The point `elapsed` after the start, as a clock such as `std::time::Instant` reports it.
     pub const fn since_start(elapsed: Duration) -> Self {
-        Self(nanos(elapsed))
+        Self::from_nanos(nanos(elapsed))
     }
 
     /// Nanoseconds since the start.
     pub const fn as_nanos(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// Whole microseconds since the start.
     pub const fn as_micros(self) -> u64 {
-        self.0 / 1_000
+        self.as_nanos() / 1_000
     }
 
     /// Whole milliseconds since the start.
     pub const fn as_millis(self) -> u64 {
-        self.0 / 1_000_000
+        self.as_nanos() / 1_000_000
     }
 
     /// The point `nanos` nanoseconds later: [`Add`] without a [`Duration`] in between.
@@ -68,12 +75,24 @@ impl Instant {
     /// The nanoseconds from `earlier` to `self`, zero if `earlier` is not earlier: [`Sub`] without a [`Duration`], which
     /// would have to be divided into seconds and the rest.
     pub(crate) const fn nanos_since(self, earlier: Self) -> u64 {
-        self.0.saturating_sub(earlier.0)
+        self.0.get().saturating_sub(earlier.0.get())
     }
 
     /// The time since the start.
     pub const fn elapsed(self) -> Duration {
-        Duration::from_nanos(self.0)
+        Duration::from_nanos(self.as_nanos())
+    }
+}
+
+impl Debug for Instant {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Instant").field(&self.as_nanos()).finish()
+    }
+}
+
+impl Default for Instant {
+    fn default() -> Self {
+        Self::ZERO
     }
 }
 
@@ -96,7 +115,7 @@ impl Sub for Instant {
 
     /// The time from `earlier` to `self`; zero if `earlier` is not earlier.
     fn sub(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.nanos_since(earlier))
     }
 }
 

@@ -73,13 +73,6 @@ impl Sum {
         }
     }
 
-    /// Adds another sum.
-    #[inline]
-    #[must_use]
-    pub(crate) const fn and(self, other: Self) -> Self {
-        Self(self.0 + other.0)
-    }
-
     /// Adds a 16-bit number, as in a header.
     #[inline]
     #[must_use]

@@ -20,7 +20,7 @@ pub use acceptance::{ResetEffect, ResetReceiver};
 pub(crate) use closed::reset_reply::ResetLimit;
 pub(crate) use handshake::negotiate::MIN_MSS;
 pub(crate) use memory::Memory;
-pub(crate) use segment::emit;
+pub(crate) use segment::{emit, emit_control};
 pub use send::congestion::{Acked, Algorithm, CongestionControl, CongestionFactory, SlowStartExit};
 pub use send::ecn::Ecn;
 pub use send::mtu_discovery::MtuProbing;

@@ -130,6 +130,17 @@ pub(crate) fn emit(
     transmit(config, header_len)
 }
 
+/// [`emit`] for a segment without data whose fields are not known where it is built: one copy of the code.
+#[inline(never)]
+pub(crate) fn emit_control(
+    config: &Config,
+    ip: &IpHeader,
+    tcp: &TcpHeader,
+    packet: &mut Vec<u8>,
+) -> Transmit {
+    emit(config, ip, tcp, [&[], &[]], packet)
+}
+
 /// The headers of the segments of a connection.
 #[inline]
 pub(crate) fn template(flow: &FourTuple, timestamps: bool) -> HeaderTemplate {

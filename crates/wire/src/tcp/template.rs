@@ -30,11 +30,8 @@ const MAX: usize = V6 + HEADER + ALONE;
 pub struct HeaderTemplate {
     bytes: [u8; MAX],
     len: u8,
-    /// The sum of the constant fields of the IPv4 header.
-    ip: Sum,
-    /// The sums of the constant fields of the pseudo-header and of the TCP header.
+    /// The sum of the constant fields of the pseudo-header.
     pseudo: Sum,
-    tcp: Sum,
 }
 
 /// The fields that differ between the segments of a connection.
@@ -80,14 +77,8 @@ impl HeaderTemplate {
         } else {
             Self::write_constant::<V4>(&mut bytes, ports, timestamps);
         }
-        let tcp = Sum::new().add_u16(src_port).add_u16(dst_port);
-        let tcp = if timestamps { tcp.add_u32(TIMESTAMPS_ALONE) } else { tcp };
-        let pseudo = ip.pseudo(0);
-        // The addresses and the protocol of an IPv4 header are in the pseudo-header too.
-        let word = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        let sum = if ip.is_v6() { Sum::new() } else { pseudo.add_u32(word(0)).add_u32(word(4)) };
         let len = ip.len() + HEADER + if timestamps { ALONE } else { 0 };
-        Self { bytes, len: len as u8, ip: sum, pseudo, tcp }
+        Self { bytes, len: len as u8, pseudo: ip.pseudo(0) }
     }
 
     /// Writes the constant fields of the TCP header behind an IP header of `IP` bytes.
@@ -98,6 +89,12 @@ impl HeaderTemplate {
         if timestamps {
             bytes[IP + HEADER..IP + HEADER + ALONE].copy_from_slice(&Timestamps::default().block([NOP, NOP]));
         }
+    }
+
+    /// The bytes from `at` on.
+    #[inline(always)]
+    fn part<const N: usize>(&self, at: usize) -> &[u8; N] {
+        self.bytes[at..].first_chunk().expect("the template is longer")
     }
 
     /// Length of both headers.
@@ -145,7 +142,9 @@ impl HeaderTemplate {
         if IP == V4 {
             let total = u16::try_from(IP + segment).expect("an IPv4 packet has at most 65535 bytes");
             let (class, hops) = (u16::from(fields.traffic_class), u16::from(fields.hop_limit) << 8);
-            let sum = self.ip.add_u16(class).add_u16(total).add_u16(hops);
+            // The addresses and the protocol are in the pseudo-header too; the first eight bytes are constant here.
+            let constant = self.pseudo.add_array(self.part::<8>(0));
+            let sum = constant.add_u16(class).add_u16(total).add_u16(hops);
             b[1] = fields.traffic_class;
             b[2..4].copy_from_slice(&total.to_be_bytes());
             b[8] = fields.hop_limit;
@@ -172,7 +171,8 @@ impl HeaderTemplate {
             Checksum::None => 0,
             Checksum::Partial => pseudo.folded(),
             Checksum::Full => {
-                let sum = pseudo.and(self.tcp).add_u32(fields.seq).add_u32(fields.ack);
+                let sum = pseudo.add_array(self.part::<4>(IP)).add_u32(fields.seq).add_u32(fields.ack);
+                let sum = if LEN - IP > HEADER { sum.add_u32(TIMESTAMPS_ALONE) } else { sum };
                 let sum = sum.add_u16(offset_and_flags).add_u16(fields.window);
                 let sum = sum.add_u32(fields.timestamps.val).add_u32(fields.timestamps.ecr);
                 sum.add_both(data).finish()

@@ -12,6 +12,7 @@ const KEPT: usize = 64;
 
 /// A connection in TIME-WAIT.
 #[derive(Debug)]
+#[repr(align(64))]
 struct Waiter {
     hash: u32,
     flow: FourTuple,

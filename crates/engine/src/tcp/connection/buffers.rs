@@ -61,7 +61,8 @@ impl Connection {
     #[inline(always)]
     fn free_send_buffer(&self, shared: &Shared) -> usize {
         let config = &shared.config.tcp;
-        let users = self.settings.send_buffer.map(|limit| limit.max(MIN_BUFFER).min(config.send_buffer));
+        let users =
+            self.settings.send_buffer.map(|limit| (limit as usize).max(MIN_BUFFER).min(config.send_buffer));
         let limit = users.unwrap_or_else(|| match shared.memory.sharers.number() {
             1 => self.send_limit,
             _ => self.send_limit.min(self.share_of_useful(shared)),

@@ -61,6 +61,7 @@ use lastack_wire::tcp::HeaderTemplate;
 
 /// The transmission control block of RFC 9293 section 3.3.1, from ESTABLISHED to LAST-ACK.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Connection {
     pub id: ConnId,
     pub flow: FourTuple,

@@ -27,6 +27,7 @@ use crate::tcp::send::rtt::Rtt;
 use crate::tcp::socket::settings::{Settings, UserInterest};
 use crate::tcp::{ConnId, ListenerId, TcpState};
 use crate::{FourTuple, Instant, Rule, Transmit};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use lastack_wire::ip::IpHeader;
 use lastack_wire::tcp::{TcpFlags, TcpHeader, TcpOptions, Timestamps};
@@ -42,6 +43,7 @@ pub(crate) enum Phase {
 
 /// A connection in SYN-RECEIVED or SYN-SENT.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Handshake {
     pub id: ConnId,
     pub flow: FourTuple,
@@ -80,7 +82,7 @@ pub(crate) struct Handshake {
     pub last_answer: Option<Instant>,
     /// The SYN was retransmitted early once already (`Rule::RstBadAckInSynSent`).
     pub syn_resent_early: bool,
-    pub end: Option<End>,
+    pub end: Option<Box<End>>,
 }
 
 impl Handshake {
@@ -148,7 +150,7 @@ impl Handshake {
         self.traffic_class = seg.ip.traffic_class;
     }
 
-    #[inline(always)]
+    #[inline(never)]
     fn begin_as(&mut self, origin: Origin, shared: &Shared, now: Instant, id: ConnId, flow: &FourTuple) {
         let config = &shared.config.tcp;
         self.id = id;
@@ -237,7 +239,7 @@ impl Handshake {
         };
         let ip = segment::ip_header(&shared.config, &self.flow, self.settings.dscp);
         let ip = IpHeader { hop_limit: self.settings.hop_limit.unwrap_or(ip.hop_limit), ..ip };
-        Some(Transmit { rule, ..segment::emit(&shared.config, &ip, &tcp, [&[], &[]], packet) })
+        Some(Transmit { rule, ..segment::emit_control(&shared.config, &ip, &tcp, packet) })
     }
 
     /// Whether [`segmentize`](Self::segmentize) has a segment to send.
@@ -401,7 +403,7 @@ impl Handshake {
 
     /// The handshake ends without a connection.
     pub fn finish(&mut self, cause: Cause, by: EndedBy, rule: Rule, trigger: Option<Header>, now: Instant) {
-        self.end = Some(End {
+        self.end = Some(Box::new(End {
             cause,
             by,
             rule,
@@ -411,10 +413,12 @@ impl Handshake {
             inferred: None,
             lost: LostBytes::default(),
             at: now,
-        });
+        }));
     }
 
     /// The handshake is complete: `connection` becomes the connection that it has made.
+    // Not inlined: its variables would take part in the stack frame of every arrival.
+    #[inline(never)]
     pub fn establish(&mut self, shared: &Shared, now: Instant, connection: &mut Connection) {
         let config = &shared.config;
         let mut negotiated = self.offered.negotiate(self.flow.remote.ip(), &self.peer);

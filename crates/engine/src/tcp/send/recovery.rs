@@ -11,6 +11,7 @@ use crate::tcp::send::congestion::{Acked, Congestion, INITIAL_SEGMENTS};
 use crate::tcp::send::prr::Prr;
 use crate::tcp::send::rack::{LearnedPath, Rack};
 use crate::tcp::send::scoreboard::{Delivered, Scoreboard};
+use alloc::boxed::Box;
 use core::ops::Range;
 use core::time::Duration;
 
@@ -70,9 +71,10 @@ pub(crate) struct Recovery {
     sack: bool,
     probe: Option<Probe>,
     /// The max flight size since the segment before this position was sent.
-    most: (u32, u64),
+    most: u32,
+    most_until: u64,
     /// A path MTU probe in flight: if only it is lost, that is no sign of congestion (RFC 4821 section 7.5).
-    size_probe: Option<Range<u64>>,
+    size_probe: Option<Box<Range<u64>>>,
     size_probe_lost: bool,
 }
 
@@ -124,7 +126,8 @@ impl Recovery {
             undone: false,
             sack,
             probe: None,
-            most: (0, 0),
+            most: 0,
+            most_until: 0,
             size_probe: None,
             size_probe_lost: false,
         }
@@ -145,7 +148,8 @@ impl Recovery {
         self.undone = false;
         self.sack = sack;
         self.probe = None;
-        self.most = (0, 0);
+        self.most = 0;
+        self.most_until = 0;
         self.size_probe = None;
         self.size_probe_lost = false;
     }
@@ -456,7 +460,7 @@ impl Recovery {
     pub fn uses_window(&self, pipe_before: u32, mss: u32, congestion: &Congestion) -> bool {
         let window = congestion.window();
         pipe_before.saturating_add(mss) >= window
-            || pipe_before.max(self.most.0) > window / 2 && window < congestion.threshold()
+            || pipe_before.max(self.most) > window / 2 && window < congestion.threshold()
     }
 
     /// Grows the window by the bytes acknowledged, if it was used.
@@ -570,7 +574,7 @@ impl Recovery {
 
     /// These bytes are sent as one segment, as a path MTU probe.
     pub fn probes_size(&mut self, bytes: Range<u64>) {
-        self.size_probe = Some(bytes);
+        self.size_probe = Some(Box::new(bytes));
         self.size_probe_lost = false;
     }
 
@@ -588,8 +592,8 @@ impl Recovery {
     #[inline(always)]
     pub fn note_use(&mut self) {
         let pipe = self.scoreboard.pipe();
-        if self.scoreboard.una() >= self.most.1 || pipe > self.most.0 {
-            self.most = (pipe, self.scoreboard.nxt());
+        if self.scoreboard.una() >= self.most_until || pipe > self.most {
+            (self.most, self.most_until) = (pipe, self.scoreboard.nxt());
         }
     }
 

@@ -86,7 +86,7 @@ impl Tcp<'_> {
     /// Why it ended, if it has.
     pub fn end(&self) -> Option<&End> {
         match self.socket() {
-            Socket::Opening(handshake) => handshake.end.as_ref(),
+            Socket::Opening(handshake) => handshake.end.as_deref(),
             Socket::Open(connection) => connection.decided(),
             Socket::Closed(over) => Some(&over.end),
         }

@@ -71,6 +71,7 @@ impl Tcp<'_> {
 
     /// `SO_SNDBUF`: size of the send buffer, sent data included, up to the stack's limit; `None`: auto-tuning.
     pub fn set_send_buffer(&mut self, bytes: Option<usize>) {
+        let bytes = bytes.map(|bytes| u32::try_from(bytes).unwrap_or(u32::MAX));
         self.set(|settings| settings.send_buffer = bytes);
         if let Socket::Open(connection) = self.table.socket_mut(self.id) {
             connection.wake_writer(self.shared);
@@ -148,7 +149,7 @@ impl Tcp<'_> {
     /// Size of the send buffer: the value set, or the stack's limit.
     pub fn send_buffer(&self) -> usize {
         let limit = self.shared.config.tcp.send_buffer;
-        self.settings().send_buffer.map_or(limit, |bytes| bytes.min(limit))
+        self.settings().send_buffer.map_or(limit, |bytes| limit.min(bytes as usize))
     }
 
     /// `TCP_USER_TIMEOUT`: how long data may stay unacknowledged; `None` or zero: the retry limit applies.

@@ -20,7 +20,7 @@ pub(crate) struct Settings {
     /// Nothing is sent, and nothing that arrives is processed but a RST.
     pub muted: bool,
     /// Size of the send buffer, instead of auto-tuning (`SO_SNDBUF`).
-    pub send_buffer: Option<usize>,
+    pub send_buffer: Option<u32>,
     /// Size of the receive buffer, instead of auto-tuning (`SO_RCVBUF`).
     pub receive_buffer: Option<u32>,
     /// Max bytes of unsent data beyond what the windows allow (`TCP_NOTSENT_LOWAT`).

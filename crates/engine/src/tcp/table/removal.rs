@@ -70,14 +70,14 @@ impl TcpTable {
             established: None,
             numbers: handshake.initial_numbers(),
             bytes: ByteCounts::default(),
-            end: end.clone(),
+            end: (*end).clone(),
         })));
         self.demux.remove(id);
         let kept = handshake.leaves_something(&end);
         if kept {
             handshake.waits.wake(shared, id);
         }
-        let over = kept.then(|| ClosedSocket::of_handshake(handshake, end));
+        let over = kept.then(|| ClosedSocket::of_handshake(handshake, *end));
         self.keep(shared, id, over);
     }
 

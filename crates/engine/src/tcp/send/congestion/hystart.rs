@@ -2,6 +2,7 @@
 //! occur.
 
 use crate::tcp::send::congestion::Acked;
+use crate::time::nanos;
 use core::time::Duration;
 
 /// When CUBIC leaves slow start before a loss.
@@ -23,7 +24,7 @@ pub enum SlowStartExit {
 const MIN_RTT_THRESHOLD: Duration = Duration::from_millis(4);
 const MAX_RTT_THRESHOLD: Duration = Duration::from_millis(16);
 const RTT_SAMPLES: u32 = 8;
-const CSS_ROUNDS: u32 = 5;
+const CSS_ROUNDS: u8 = 5;
 /// Linux's `hystart_low_window`: a smaller window, in segments, is not judged by delay.
 const LOW_WINDOW: u32 = 16;
 /// In conservative slow start (CSS), the growth of slow start is divided by this.
@@ -38,23 +39,33 @@ pub(super) enum Pace {
     Done,
 }
 
-/// The rounds of a slow start.
-#[derive(Clone, Debug, Default)]
+/// No RTT sample: more than any.
+const NONE: u64 = u64::MAX;
+
+/// The rounds of a slow start. RTTs are in nanoseconds.
+#[derive(Clone, Debug)]
 pub(super) struct HyStart {
     exit: SlowStartExit,
     /// The round ends when this many bytes are delivered.
     round_end: u64,
     samples: u32,
     /// The min RTT of the last round; with `HyStartDelay`: of all.
-    last: Option<Duration>,
-    current: Option<Duration>,
+    last: u64,
+    current: u64,
     /// In conservative slow start: the baseline RTT, and the rounds since.
-    conservative: Option<(Duration, u32)>,
+    baseline: u64,
+    css_rounds: u8,
+}
+
+impl Default for HyStart {
+    fn default() -> Self {
+        Self::new(SlowStartExit::default())
+    }
 }
 
 impl HyStart {
     pub fn new(exit: SlowStartExit) -> Self {
-        Self { exit, ..Self::default() }
+        Self { exit, round_end: 0, samples: 0, last: NONE, current: NONE, baseline: NONE, css_rounds: 0 }
     }
 
     /// When slow start ends.
@@ -76,22 +87,29 @@ impl HyStart {
         }
     }
 
+    /// By how much the RTT has to grow beyond `least`.
+    fn threshold(least: u64) -> u64 {
+        (least / 8).clamp(nanos(MIN_RTT_THRESHOLD), nanos(MAX_RTT_THRESHOLD))
+    }
+
     /// The first eight samples of a round give its min RTT; each later one is judged.
     fn on_ack_delay(&mut self, acked: &Acked, cwnd: u32) -> Pace {
-        let Some(rtt) = acked.rtt else { return Pace::SlowStart };
-        let least = self.last.map_or(rtt, |least| least.min(rtt));
-        self.last = Some(least);
+        let Some(rtt) = acked.rtt.map(nanos) else { return Pace::SlowStart };
+        self.last = self.last.min(rtt);
         if cwnd < LOW_WINDOW * acked.mss {
             return Pace::SlowStart;
         }
         if acked.delivered >= self.round_end {
-            (self.round_end, self.samples, self.current) = (acked.sent, 0, None);
+            (self.round_end, self.samples, self.current) = (acked.sent, 0, NONE);
         }
-        let current = self.current.map_or(rtt, |current| current.min(rtt));
-        self.current = Some(current);
+        self.current = self.current.min(rtt);
         self.samples += 1;
-        let threshold = (least / 8).clamp(MIN_RTT_THRESHOLD, MAX_RTT_THRESHOLD);
-        if self.samples > RTT_SAMPLES && current > least + threshold { Pace::Done } else { Pace::SlowStart }
+        let slower = self.current > self.last.saturating_add(Self::threshold(self.last));
+        if self.samples > RTT_SAMPLES && slower { Pace::Done } else { Pace::SlowStart }
+    }
+
+    fn is_conservative(&self) -> bool {
+        self.baseline != NONE
     }
 
     /// The limit L of section 4.2 is left out: the acknowledgment of a super-segment counts for many segments, as on
@@ -99,11 +117,11 @@ impl HyStart {
     fn on_ack_plus_plus(&mut self, acked: &Acked) -> Pace {
         if acked.delivered >= self.round_end {
             self.round_end = acked.sent;
-            self.last = self.current.take();
+            self.last = core::mem::replace(&mut self.current, NONE);
             self.samples = 0;
-            if let Some((_, rounds)) = &mut self.conservative {
-                *rounds += 1;
-                if *rounds >= CSS_ROUNDS {
+            if self.is_conservative() {
+                self.css_rounds += 1;
+                if self.css_rounds >= CSS_ROUNDS {
                     self.reset();
                     return Pace::Done;
                 }
@@ -111,23 +129,23 @@ impl HyStart {
         }
         if let Some(rtt) = acked.rtt {
             self.samples += 1;
-            self.current = Some(self.current.map_or(rtt, |least| least.min(rtt)));
+            self.current = self.current.min(nanos(rtt));
         }
         self.judge();
-        if self.conservative.is_some() { Pace::Conservative } else { Pace::SlowStart }
+        if self.is_conservative() { Pace::Conservative } else { Pace::SlowStart }
     }
 
     fn judge(&mut self) {
-        let (Some(current), true) = (self.current, self.samples >= RTT_SAMPLES) else { return };
-        match (self.conservative, self.last) {
-            (None, Some(last)) => {
-                let threshold = (last / 8).clamp(MIN_RTT_THRESHOLD, MAX_RTT_THRESHOLD);
-                if current >= last + threshold {
-                    self.conservative = Some((current, 0));
-                }
+        if self.current == NONE || self.samples < RTT_SAMPLES {
+            return;
+        }
+        if !self.is_conservative() {
+            // The sum saturates if there was no round before: no RTT reaches it.
+            if self.current >= self.last.saturating_add(Self::threshold(self.last)) {
+                (self.baseline, self.css_rounds) = (self.current, 0);
             }
-            (Some((baseline, _)), _) if current < baseline => self.conservative = None,
-            _ => {}
+        } else if self.current < self.baseline {
+            self.baseline = NONE;
         }
     }
 }
@@ -160,7 +178,7 @@ mod tests {
             assert_eq!(round(&mut hystart, n, 60), Pace::Conservative, "round {n}");
         }
         round(&mut hystart, 8, 60);
-        assert_eq!(hystart.conservative, None);
+        assert!(!hystart.is_conservative());
     }
 
     #[test]
