@@ -80,6 +80,28 @@ impl PacketBuffer for Lending<'_> {
     }
 }
 
+/// A packet that arrives in a buffer that the stack may keep.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    /// The address of its first byte, from which that of its data follows.
+    address: usize,
+    pub capacity: usize,
+    /// The connection that keeps it.
+    pub kept_by: Option<ConnId>,
+}
+
+impl Offer {
+    pub fn new(packet: &Vec<u8>) -> Self {
+        Self { address: packet.as_ptr().addr(), capacity: packet.capacity(), kept_by: None }
+    }
+
+    /// Where `data`, a part of the packet, is in it.
+    pub fn range_of(&self, data: &[u8]) -> Range<usize> {
+        let start = data.as_ptr().addr() - self.address;
+        start..start + data.len()
+    }
+}
+
 /// The fields of an IP header that the user of a socket sets and reads: IP_TTL, IP_TOS,
 /// IP_MTU_DISCOVER and their IPv6 equivalents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,6 +1,7 @@
 //! State shared by all protocols of a stack.
 
 use crate::Config;
+use crate::buffer::PacketPool;
 use crate::counters::Counters;
 use crate::event::Events;
 use crate::ip::fragment::Idents;
@@ -8,6 +9,7 @@ use crate::ip::ingress::is_host;
 use crate::ip::paths::Paths;
 use crate::isn::Secret;
 use crate::outbox::Outbox;
+use crate::packet::Offer;
 use crate::tcp::{Memory, ResetLimit};
 use core::net::IpAddr;
 
@@ -22,6 +24,10 @@ pub(crate) struct Shared {
     pub paths: Paths,
     pub resets: ResetLimit,
     pub memory: Memory,
+    /// Buffers of packets that were kept.
+    pub pool: PacketPool,
+    /// The packet that arrives now, if it may be kept.
+    pub offer: Option<Offer>,
     pub idents: Idents,
     /// Tests compare the results with and without header prediction.
     #[cfg(test)]
@@ -47,6 +53,8 @@ impl Shared {
             paths: Paths::default(),
             resets: ResetLimit::default(),
             memory: Memory::default(),
+            pool: PacketPool::default(),
+            offer: None,
             idents: Idents::default(),
             #[cfg(test)]
             prediction: Prediction::default(),

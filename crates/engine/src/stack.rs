@@ -6,7 +6,7 @@ use crate::icmp::Icmp;
 use crate::ip::ingress;
 use crate::ip::raw::RawPackets;
 use crate::ip::reassembly::Reassembly;
-use crate::packet::{Lending, LentPacket, PacketBuffer};
+use crate::packet::{Lending, LentPacket, Offer, PacketBuffer};
 use crate::shared::Shared;
 use crate::tcp::TcpTable;
 use crate::turn::Turn;
@@ -14,6 +14,7 @@ use crate::udp::UdpTable;
 use crate::{Config, Counters, Instant, Received, Transmit, Verdict};
 use crate::{icmp, udp};
 use alloc::vec::Vec;
+use core::mem;
 use lastack_wire::ip::{self, IpPacket};
 
 /// A TCP/IP stack with one link. Its output depends only on the calls and their times.
@@ -118,6 +119,32 @@ impl Stack {
         verdict
     }
 
+    /// As [`handle_packet`](Self::handle_packet), without copying the data of a large segment: the stack may keep the
+    /// buffer as a part of a receive buffer, and leave another one in its place, whose content does not matter. It does
+    /// so if the segment has [`TcpConfig::min_kept`](crate::TcpConfig::min_kept) bytes of data or more, they fill half of
+    /// the buffer's capacity, and they are the next that the application will read.
+    #[inline]
+    pub fn handle_owned_packet(&mut self, now: Instant, packet: &mut Vec<u8>, received: Received) -> Verdict {
+        if packet.len() < self.shared.config.tcp.min_kept {
+            return self.handle_packet(now, packet, received);
+        }
+        self.handle_large_packet(now, packet, received)
+    }
+
+    #[inline(never)]
+    fn handle_large_packet(&mut self, now: Instant, packet: &mut Vec<u8>, received: Received) -> Verdict {
+        self.shared.offer = Some(Offer::new(packet));
+        let verdict = self.handle_packet(now, packet, received);
+        let offer = self.shared.offer.take();
+        if let Some(id) = offer.and_then(|offer| offer.kept_by) {
+            let kept = mem::replace(packet, self.shared.pool.take());
+            if let Some(unread) = self.tcp.fill_kept(id, kept) {
+                self.shared.pool.put(unread, now);
+            }
+        }
+        verdict
+    }
+
     fn judge(&mut self, now: Instant, packet: &[u8], received: Received) -> Verdict {
         let parsed = IpPacket::parse(packet);
         let parsed = match ingress::admit(&mut self.shared, &parsed) {
@@ -127,6 +154,8 @@ impl Stack {
         if parsed.fragment.is_none() {
             return self.deliver(now, packet, parsed, received);
         }
+        // Its data is copied into a packet of its own.
+        self.shared.offer = None;
         match self.reassembly.add(&mut self.shared, now, packet, parsed) {
             Ok(whole) => match IpPacket::parse(&whole) {
                 Ok(mut parsed) => {
@@ -157,11 +186,20 @@ impl Stack {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.tcp.handle_timeout(&mut self.shared, now);
         self.reassembly.handle_timeout(&mut self.shared, &mut self.icmp, now);
+        if self.pool_deadline().is_some_and(|at| at <= now) {
+            self.shared.pool.release();
+        }
     }
 
     /// When `handle_timeout` is due next; `None` while no timer is set.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.tcp.poll_timeout(), self.reassembly.poll_timeout()].into_iter().flatten().min()
+        let deadlines = [self.tcp.poll_timeout(), self.reassembly.poll_timeout(), self.pool_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// When the memory of free packet buffers is released.
+    fn pool_deadline(&self) -> Option<Instant> {
+        self.shared.pool.deadline(self.shared.config.tcp.buffer_idle)
     }
 
     /// Writes the next packet to be sent into `packet`, replacing its content. Replies, TCP and UDP take turns, as do

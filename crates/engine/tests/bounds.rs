@@ -166,6 +166,13 @@ const CONNECTIONS: &[Row] = &[
         "",
         "few_allocations_are_kept_for_connections_to_come",
     ),
+    Row(
+        "bytes of buffers of packets that were read, kept for packets to come",
+        Constant("buffer/pool.rs", "MAX_BYTES"),
+        "more are given back, and all if no packet is kept for `buffer_idle`",
+        "",
+        "buffers_kept_for_packets_are_bounded_and_released",
+    ),
 ];
 
 const DATAGRAMS: &[Row] = &[

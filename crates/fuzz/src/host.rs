@@ -49,7 +49,7 @@ impl Host {
 
     /// Delivers a packet to the stack.
     pub fn arrival(&mut self, packet: &[u8]) -> Verdict {
-        let verdict = self.stack.handle_packet(self.now, packet, Received::default());
+        let verdict = self.stack.handle_owned_packet(self.now, &mut packet.to_vec(), Received::default());
         if let Some(flow) = flow_of(packet) {
             self.states.entry(flow).or_insert(TcpState::Closed);
         }

@@ -54,7 +54,9 @@ pub fn config(input: &mut Input<'_>, addresses: [IpAddr; 2]) -> Config {
     config.tcp.max_ooo_ranges = input.pick(&[256, 2]);
     config.tcp.retries = 5;
     config.mtu = input.pick(&[1500, 1280, 9000]);
-    config.max_packet = if input.byte() & 1 == 0 { config.mtu } else { 65_535 };
+    let bits = input.byte();
+    config.max_packet = if bits & 1 == 0 { config.mtu } else { 65_535 };
+    config.tcp.min_kept = if bits & 2 == 0 { 1 } else { config.tcp.min_kept };
     config.checksums.transmit = TransmitChecksum::Full;
     config
 }

@@ -188,8 +188,9 @@ impl<L: Link> Driver<L> {
             bytes += self.packet.len();
             small += usize::from(self.packet.len() < SMALL);
             self.alarm.moved = true;
+            let Self { shared, packet, .. } = self;
             let (verdict, events) =
-                self.shared.with_events(|inner| inner.stack.handle_packet(now, &self.packet, received));
+                shared.with_events(|inner| inner.stack.handle_owned_packet(now, packet, received));
             arrived.events |= events;
             #[cfg(feature = "tracing")]
             crate::trace::verdict(&verdict);

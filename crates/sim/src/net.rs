@@ -330,7 +330,10 @@ impl Network {
         }
         let verdict = match &mut self.hosts[host.0] {
             // A packet that has left its host is verified again, even if its sender left out the checksum.
-            Host::Ours(ours) => Some(ours.stack.handle_packet(now, &record.bytes, Received::default())),
+            Host::Ours(ours) => {
+                let mut packet = record.bytes.clone();
+                Some(ours.stack.handle_owned_packet(now, &mut packet, Received::default()))
+            }
             Host::Foreign { arrived, .. } => {
                 arrived.push_back(record.bytes.clone());
                 None

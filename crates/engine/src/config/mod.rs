@@ -242,6 +242,10 @@ pub struct TcpConfig {
     /// Max ranges in the out-of-order queue of a receive buffer, 16 bytes each. A path that loses every
     /// second packet creates half as many ranges as the buffer holds segments.
     pub max_ooo_ranges: usize,
+    /// Min data of a segment that [`Stack::handle_owned_packet`](crate::Stack::handle_owned_packet) does not copy into the
+    /// receive buffer, but keeps in its packet. Less data is copied in the time that a packet needs. `usize::MAX`: all
+    /// data is copied.
+    pub min_kept: usize,
     /// Idle time of a connection after which both buffers release their memory, at least 100 ms.
     pub buffer_idle: Duration,
 }
@@ -298,6 +302,7 @@ impl Default for TcpConfig {
             lenient_resets: true,
             broken_pipe_in_close_wait: true,
             max_ooo_ranges: 4096,
+            min_kept: 16 << 10,
             buffer_idle: Duration::from_secs(10),
         }
     }

@@ -8,7 +8,7 @@
 //! data beyond them is dropped and writers wait. Above seven eighths of the limit the connections whose peers accept
 //! nothing are reset, the longest-stalled first (RFC 6429 section 3), unless [`TcpConfig::reset_for_memory`] is off.
 
-use crate::buffer::RecvRing;
+use crate::buffer::RecvBuffer;
 use crate::config::TcpConfig;
 use crate::end::{Cause, EndedBy};
 use crate::shared::Shared;
@@ -97,6 +97,12 @@ impl Memory {
             return ample;
         }
         self.most(config, size, passed)
+    }
+
+    /// Whether a packet of this capacity may be kept, although a half of it may not be data: only while buffers grow as
+    /// they need, so that the unused halves take an eighth of the limit at most.
+    pub fn may_keep(&self, config: &TcpConfig, capacity: usize) -> bool {
+        self.held.saturating_add(capacity) <= config.memory / UNPROVEN
     }
 
     /// Whether no buffer may grow beyond the minimum.
@@ -197,7 +203,7 @@ impl Socket {
         match self {
             Self::Opening(_) => {}
             Self::Open(connection) => connection.release(),
-            Self::Closed(over) => over.incoming = RecvRing::new(0, 0),
+            Self::Closed(over) => over.incoming = RecvBuffer::new(0, 0),
         }
     }
 }

@@ -46,20 +46,24 @@ impl TcpStream {
     /// # Errors
     /// As [`try_read`](Self::try_read).
     pub fn try_read_buf<B: bytes::BufMut>(&self, buf: &mut B) -> io::Result<usize> {
-        let room = buf.remaining_mut();
+        let mut room = buf.remaining_mut();
         if room == 0 {
             return Ok(0);
         }
         self.host.shared().with(|inner| {
             let received = poll_tcp(inner, self.id, |tcp| {
                 let unread = std::task::ready!(tcp.poll_readable())?;
-                let [first, second] = tcp.readable();
-                let a = first.len().min(room);
-                let b = second.len().min(room - a);
-                buf.put_slice(&first[..a]);
-                buf.put_slice(&second[..b]);
-                tcp.consume((a + b).min(unread));
-                Poll::Ready(Ok(a + b))
+                let taken = unread.min(room);
+                for slice in tcp.slices() {
+                    let len = slice.len().min(room);
+                    buf.put_slice(&slice[..len]);
+                    room -= len;
+                    if room == 0 {
+                        break;
+                    }
+                }
+                tcp.consume(taken);
+                Poll::Ready(Ok(taken))
             });
             inner.or_would_block(received)
         })

@@ -382,7 +382,8 @@ impl TcpStream {
     }
 
     /// Passes the available data to `read` in place and consumes as many bytes as `read` returns, which saves a relay
-    /// a copy. Returns that number, or `None` at the end of the stream.
+    /// a copy. Returns that number, or `None` at the end of the stream. If the data is in more than two pieces, it gets the
+    /// first two.
     ///
     /// `read` runs under the lock of the host: it must be short, must not block, and must not use the host or its
     /// sockets.
@@ -572,8 +573,11 @@ fn poll_established(tcp: &mut Tcp<'_>) -> Poll<Result<(), TcpError>> {
 /// Copies readable data into `buf`, as much as fits; returns the number of bytes.
 fn lend(tcp: &Tcp<'_>, buf: &mut ReadBuf<'_>) -> usize {
     let before = buf.remaining();
-    for text in tcp.readable() {
+    for text in tcp.slices() {
         buf.put_slice(&text[..text.len().min(buf.remaining())]);
+        if buf.remaining() == 0 {
+            break;
+        }
     }
     before - buf.remaining()
 }

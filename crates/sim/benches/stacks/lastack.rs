@@ -51,8 +51,8 @@ impl Hosts {
         while count < BATCH && sender.poll_transmit(self.now, &mut self.wire[count]).is_some() {
             count += 1;
         }
-        for packet in &self.wire[..count] {
-            let verdict = receiver.handle_packet(self.now, packet, Received::default());
+        for packet in &mut self.wire[..count] {
+            let verdict = receiver.handle_owned_packet(self.now, packet, Received::default());
             debug_assert_eq!(verdict, Verdict::Accepted);
         }
         count

@@ -21,6 +21,8 @@ pub(super) fn config(host: usize, calm: bool, random: &mut Random) -> Config {
     if !calm {
         limits(&mut config.tcp, random);
     }
+    // Packets of every size are kept, large ones, or none; a number of its own, so that no other depends on it.
+    config.tcp.min_kept = [1, config.tcp.min_kept, usize::MAX][random.clone().below(3) as usize];
     config
 }
 

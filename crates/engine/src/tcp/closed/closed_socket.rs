@@ -1,6 +1,6 @@
 //! A closed connection that the application has not closed yet.
 
-use crate::buffer::RecvRing;
+use crate::buffer::RecvBuffer;
 use crate::end::{Cause, End, EndedBy, FourTuple};
 use crate::shared::Shared;
 use crate::tcp::connection::Connection;
@@ -14,7 +14,7 @@ use alloc::boxed::Box;
 #[derive(Debug)]
 pub(crate) struct ClosedSocket {
     pub flow: FourTuple,
-    pub incoming: RecvRing,
+    pub incoming: RecvBuffer,
     /// The error that the first call returns, whichever it is (`docs/errors.md`).
     pub pending: Option<TcpError>,
     /// The error that the first write returns, if it differs.
@@ -30,10 +30,10 @@ impl ClosedSocket {
         let numbers = connection.last_info(shared, now, &end);
         let flow = connection.flow;
         let settings = core::mem::replace(&mut connection.settings, Settings::plain());
-        let mut incoming = core::mem::replace(&mut connection.incoming, RecvRing::new(0, 0));
+        let mut incoming = core::mem::replace(&mut connection.incoming, RecvBuffer::new(0, 0));
         incoming.drop_ooo();
         if end.rule == Rule::RstAbort {
-            incoming.consume(usize::MAX);
+            incoming.clear();
         }
         // After the peer's FIN reads return end of stream; only writes return the error (`Rule::PeerRstAfterFin`).
         let error = error(&end);
@@ -49,7 +49,7 @@ impl ClosedSocket {
     pub fn of_handshake(handshake: &mut Handshake, end: End) -> Self {
         Self {
             flow: handshake.flow,
-            incoming: RecvRing::new(0, 0),
+            incoming: RecvBuffer::new(0, 0),
             pending: error(&end),
             write_error: None,
             settings: core::mem::replace(&mut handshake.settings, Settings::plain()),

@@ -240,7 +240,12 @@ impl Connection {
         self.measure_rcv_rtt(now, seg);
         let gap = !self.incoming.out_of_order().is_empty();
         self.cap_receive_buffer(shared);
-        match self.incoming.write(at, payload) {
+        let stored = if self.keep_packet(shared, at, payload) {
+            Some(payload.len() as u64)
+        } else {
+            self.incoming.write(at, payload)
+        };
+        match stored {
             Some(0) => {
                 self.count_ooo(shared);
                 self.rcv.note_out_of_order(&self.incoming, at);

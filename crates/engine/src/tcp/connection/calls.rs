@@ -1,5 +1,6 @@
 //! What the calls of the user do to a connection (RFC 9293 section 3.9.1), and a kill by the administrator.
 
+use crate::buffer::PacketPool;
 use crate::end::{Cause, EndedBy};
 use crate::shared::Shared;
 use crate::tcp::connection::state::State;
@@ -10,6 +11,15 @@ use crate::{Instant, Rule};
 use alloc::boxed::Box;
 use core::task::Poll;
 use core::time::Duration;
+
+/// What follows when the application has read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Consumed {
+    /// A window update is due.
+    pub update: bool,
+    /// Memory was freed.
+    pub freed: bool,
+}
 
 impl Connection {
     /// Whether the application may send.
@@ -52,12 +62,13 @@ impl Connection {
         Some(sent)
     }
 
-    /// Removes `n` bytes of received data; `true` if a window update is due.
-    pub fn consume(&mut self, n: usize) -> bool {
-        self.incoming.consume(n);
-        let due = self.state.may_receive() && self.rcv.update_is_due(&self.incoming, self.mss);
-        self.pending.ack |= due;
-        due
+    /// Removes `n` bytes of received data.
+    #[inline]
+    pub fn consume(&mut self, n: usize, pool: &mut PacketPool, now: Instant) -> Consumed {
+        let freed = self.incoming.consume(n, pool, now);
+        let update = self.state.may_receive() && self.rcv.update_is_due(&self.incoming, self.mss);
+        self.pending.ack |= update;
+        Consumed { update, freed }
     }
 
     pub fn poll_readable(&mut self) -> Poll<Result<usize, TcpError>> {

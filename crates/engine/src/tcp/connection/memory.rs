@@ -38,7 +38,7 @@ impl Connection {
         let incoming = &self.incoming;
         let most = shared.memory.bound(
             &shared.config.tcp,
-            incoming.capacity(),
+            incoming.usable(),
             incoming.total_read(),
             incoming.limit(),
         );
@@ -47,6 +47,28 @@ impl Connection {
             promised.max(limit as usize)
         });
         self.incoming.set_ceiling(most.min(users));
+    }
+
+    /// Keeps the packet that arrives now, if it was offered and is worth it. `payload`: its new data, for the position
+    /// `at` of the stream; it has to be in the window. `false`: it has to be copied.
+    #[inline]
+    pub fn keep_packet(&mut self, shared: &mut Shared, at: u64, payload: &[u8]) -> bool {
+        if shared.offer.is_none() || payload.len() < shared.config.tcp.min_kept {
+            return false;
+        }
+        self.keep_offered(shared, at, payload)
+    }
+
+    #[inline(never)]
+    fn keep_offered(&mut self, shared: &mut Shared, at: u64, payload: &[u8]) -> bool {
+        let Some(offer) = &mut shared.offer else { return false };
+        let kept = payload.len() >= offer.capacity / 2
+            && shared.memory.may_keep(&shared.config.tcp, offer.capacity)
+            && self.incoming.keep(at, offer.range_of(payload), offer.capacity);
+        if kept {
+            offer.kept_by = Some(self.id);
+        }
+        kept
     }
 
     /// Whether its send buffer is larger than the guaranteed minimum while memory is exhausted.

@@ -25,7 +25,7 @@ pub(super) mod stats;
 pub(super) mod timers;
 pub(super) mod user_timeout;
 
-use crate::buffer::{RecvRing, SendRing};
+use crate::buffer::{RecvBuffer, SendRing};
 use crate::end::{
     ByteCounts, Cause, End, Ended, EndedBy, Header, InitialNumbers, LikelyCause, LostBytes, Origin,
 };
@@ -53,6 +53,7 @@ use crate::tcp::send::rtt::Rtt;
 use crate::tcp::socket::settings::{Settings, UserInterest};
 use crate::{FourTuple, Instant, Rule};
 use alloc::boxed::Box;
+pub(in crate::tcp) use calls::Consumed;
 use core::net::IpAddr;
 use core::time::Duration;
 use lastack_wire::icmp::IcmpError;
@@ -81,7 +82,7 @@ pub(crate) struct Connection {
     pub send_limit: usize,
     /// The period in which it was last counted among those that share the cache.
     pub shared_in: u32,
-    pub incoming: RecvRing,
+    pub incoming: RecvBuffer,
     pub reading: RcvBufTuner,
     pub rtt: Rtt,
     pub congestion: Congestion,
@@ -211,7 +212,7 @@ impl Connection {
             outgoing: SendRing::new(0),
             send_limit: 0,
             shared_in: 0,
-            incoming: RecvRing::new(0, 0),
+            incoming: RecvBuffer::new(0, 0),
             reading: RcvBufTuner::new(Instant::ZERO),
             rtt: Rtt::with([0; 3]),
             congestion: Congestion::new(Algorithm::Reno, SlowStartExit::default(), 0, 0),
@@ -265,7 +266,7 @@ impl Connection {
         self.outgoing = SendRing::new(config.send_buffer);
         self.send_limit = autotune::initial_send_buffer(config);
         self.shared_in = 0;
-        self.incoming = RecvRing::new(
+        self.incoming = RecvBuffer::new(
             autotune::initial_receive_buffer(opened.receive_buffer, &opened.settings),
             config.max_ooo_ranges,
         );

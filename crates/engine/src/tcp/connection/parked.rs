@@ -11,7 +11,7 @@ use super::stats::IdleStats;
 use super::timers::{Timer, Timers};
 use super::{Cold, Connection, Pending};
 use crate::Instant;
-use crate::buffer::{RecvRing, SendRing};
+use crate::buffer::{RecvBuffer, SendRing};
 use crate::end::{ByteCounts, FourTuple, Origin};
 use crate::seq::{RcvSeq, SndSeq};
 use crate::shared::Shared;
@@ -200,7 +200,8 @@ impl Parked {
         connection.outgoing = SendRing::new(self.send_buffer as usize);
         connection.send_limit = self.send_limit as usize;
         connection.shared_in = 0;
-        connection.incoming = RecvRing::after(self.read, self.receive_limit as usize, self.max_ooo as usize);
+        connection.incoming =
+            RecvBuffer::after(self.read, self.receive_limit as usize, self.max_ooo as usize);
         connection.reading = RcvBufTuner::after(self.established, self.read, self.reading);
         connection.rtt = Rtt::with(self.rtt);
         connection.congestion = self.congestion();

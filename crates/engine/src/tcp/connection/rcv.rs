@@ -2,7 +2,7 @@
 //! window syndrome avoidance, RFC 9293 section 3.8.6.2.2), and the SACK blocks of an ACK (RFC 2018).
 
 use crate::Instant;
-use crate::buffer::RecvRing;
+use crate::buffer::RecvBuffer;
 use crate::seq::RcvSeq;
 use crate::tcp::connection::ack_hold::AckHold;
 use core::time::Duration;
@@ -69,13 +69,13 @@ impl Rcv {
     }
 
     /// The stream position of a sequence number at or after RCV.NXT.
-    pub fn position(&self, ring: &RecvRing, seq: RcvSeq) -> u64 {
+    pub fn position(&self, ring: &RecvBuffer, seq: RcvSeq) -> u64 {
         ring.next() + u64::from(seq - self.nxt)
     }
 
     /// How far the right edge could move if it were advertised now; zero if less than the smaller of a segment and half
     /// the buffer, to avoid silly window syndrome (RFC 9293 section 3.8.6.2.2).
-    pub fn growth(&self, ring: &RecvRing, mss: u32) -> u32 {
+    pub fn growth(&self, ring: &RecvBuffer, mss: u32) -> u32 {
         let to = self.nxt + ring.room().min(usize::from(u16::MAX) << self.shift) as u32;
         if !to.after(self.edge) {
             return 0;
@@ -85,7 +85,7 @@ impl Rcv {
     }
 
     /// The right edge that the buffer allows.
-    pub fn edge_to_announce(&self, ring: &RecvRing, mss: u32) -> RcvSeq {
+    pub fn edge_to_announce(&self, ring: &RecvBuffer, mss: u32) -> RcvSeq {
         self.edge + self.growth(ring, mss)
     }
 
@@ -98,7 +98,7 @@ impl Rcv {
     }
 
     /// Whether a window update is worth a segment of its own: it doubles what the peer may send.
-    pub fn update_is_due(&self, ring: &RecvRing, mss: u32) -> bool {
+    pub fn update_is_due(&self, ring: &RecvBuffer, mss: u32) -> bool {
         let growth = self.growth(ring, mss);
         growth > 0 && growth >= self.wnd() && (growth >= 2 * mss || growth >= ring.bound() as u32 / 2)
     }
@@ -129,12 +129,12 @@ impl Rcv {
     }
 
     /// The sequence number after the last out-of-order byte.
-    pub fn end_of_sack(&self, ring: &RecvRing) -> Option<RcvSeq> {
+    pub fn end_of_sack(&self, ring: &RecvBuffer) -> Option<RcvSeq> {
         ring.out_of_order().end().map(|at| self.nxt + (at - ring.next()) as u32)
     }
 
     /// Records that out-of-order data arrived at this position.
-    pub fn note_out_of_order(&mut self, ring: &RecvRing, at: u64) {
+    pub fn note_out_of_order(&mut self, ring: &RecvBuffer, at: u64) {
         let Some(range) = ring.out_of_order().holding(at) else { return };
         let before = self.recent;
         let mut others = before.into_iter().filter(|other| !range.contains(other));
@@ -143,7 +143,7 @@ impl Rcv {
 
     /// The SACK option: the duplicate range (RFC 2883), then out-of-order data, the latest first, so that a block is
     /// reported several times before others replace it (RFC 2018 section 4).
-    pub fn sack_blocks(&self, ring: &RecvRing, most: usize) -> SackBlocks {
+    pub fn sack_blocks(&self, ring: &RecvBuffer, most: usize) -> SackBlocks {
         let mut blocks = SackBlocks::new();
         if let Some((start, end)) = self.duplicate {
             blocks.push((start.0, end.0));

@@ -4,6 +4,7 @@
 use crate::Stack;
 use crate::end::{Cause, End, FourTuple, InitialNumbers};
 use crate::shared::Shared;
+use crate::tcp::connection::Consumed;
 use crate::tcp::socket::settings::Settings;
 use crate::tcp::table::{Socket, TcpTable};
 use crate::tcp::{ConnId, TcpError, TcpState};
@@ -208,13 +209,14 @@ impl Tcp<'_> {
     ///
     /// All data is returned first; then the pending error, once; then the end of the stream (`docs/errors.md`).
     pub fn receive(&mut self, buf: &mut [u8]) -> Poll<Result<usize, TcpError>> {
-        if let Socket::Open(connection) = self.socket_mut()
+        let now = self.table.clock();
+        let Self { table, shared, id } = self;
+        if let Socket::Open(connection) = table.socket_mut(*id)
             && !connection.incoming.is_empty()
         {
             let n = connection.incoming.peek(buf);
-            if connection.consume(n) {
-                self.table.enqueue(self.id);
-            }
+            let consumed = connection.consume(n, &mut shared.pool, now);
+            self.after_read(consumed);
             return Poll::Ready(Ok(n));
         }
         match self.poll_readable() {
@@ -249,7 +251,8 @@ impl Tcp<'_> {
         }
     }
 
-    /// The data that can be received, in place: two slices, the second of which may be empty.
+    /// The first data that can be received, in place: two slices, the second of which may be empty. It is all of it
+    /// unless [packets are kept](crate::Stack::handle_owned_packet); then [`slices`](Self::slices) has the rest.
     pub fn readable(&self) -> [&[u8]; 2] {
         match self.socket() {
             Socket::Opening(_) => [&[], &[]],
@@ -258,18 +261,38 @@ impl Tcp<'_> {
         }
     }
 
+    /// All data that can be received, in place: slices that are not empty.
+    pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        let incoming = match self.socket() {
+            Socket::Opening(_) => None,
+            Socket::Open(connection) => Some(&connection.incoming),
+            Socket::Closed(over) => Some(&over.incoming),
+        };
+        incoming.into_iter().flat_map(|incoming| incoming.slices())
+    }
+
     /// Removes `n` bytes of that data.
     pub fn consume(&mut self, n: usize) {
-        let update = match self.socket_mut() {
-            Socket::Opening(_) => false,
-            Socket::Open(connection) => connection.consume(n),
+        let now = self.table.clock();
+        let Self { table, shared, id } = self;
+        let consumed = match table.socket_mut(*id) {
+            Socket::Opening(_) => Consumed::default(),
+            Socket::Open(connection) => connection.consume(n, &mut shared.pool, now),
             Socket::Closed(over) => {
-                over.incoming.consume(n);
-                false
+                let freed = over.incoming.consume(n, &mut shared.pool, now);
+                Consumed { update: false, freed }
             }
         };
-        if update {
+        self.after_read(consumed);
+    }
+
+    #[inline]
+    fn after_read(&mut self, consumed: Consumed) {
+        if consumed.update {
             self.table.enqueue(self.id);
+        }
+        if consumed.freed {
+            self.table.account_memory(self.shared, self.id);
         }
     }
 

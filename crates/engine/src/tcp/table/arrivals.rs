@@ -12,6 +12,7 @@ use crate::tcp::closed::time_wait::Waiting;
 use crate::tcp::handshake::arrives::Opening;
 use crate::tcp::segment::Arrival;
 use crate::{DropReason, Instant, Received, Rule, Verdict};
+use alloc::vec::Vec;
 use lastack_wire::ip::IpHeader;
 use lastack_wire::tcp::{self, TcpFlags, TcpHeader};
 
@@ -141,6 +142,15 @@ impl TcpTable {
         }
         self.after_step(shared, now, id);
         verdict
+    }
+
+    /// Passes the packet that arrived last to the connection that keeps it; returns it if its data is not wanted any more.
+    pub fn fill_kept(&mut self, id: ConnId, packet: Vec<u8>) -> Option<Vec<u8>> {
+        match self.entries.get_mut(id).and_then(|entry| entry.slot.socket_mut()) {
+            Some(Socket::Open(connection)) => connection.incoming.fill(packet),
+            Some(Socket::Closed(over)) => over.incoming.fill(packet),
+            Some(Socket::Opening(_)) | None => Some(packet),
+        }
     }
 
     /// No connection has the four-tuple: the segment goes to a listener, is intercepted, or arrives in CLOSED

@@ -35,6 +35,7 @@ mod i_release;
 mod j_hardening;
 mod j_memory;
 mod k_icmp;
+mod kept;
 mod l_records;
 mod long_lived;
 mod m_reasons;

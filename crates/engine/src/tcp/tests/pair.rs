@@ -120,9 +120,9 @@ impl Pair {
             if self.wire.front().is_none_or(|(due, ..)| *due > self.now) {
                 return;
             }
-            let Some((_, from_a, packet)) = self.wire.pop_front() else { return };
+            let Some((_, from_a, mut packet)) = self.wire.pop_front() else { return };
             let host = if from_a { &mut self.b } else { &mut self.a };
-            let verdict = host.stack.handle_packet(self.now, &packet, Received::default());
+            let verdict = host.stack.handle_owned_packet(self.now, &mut packet, Received::default());
             host.verdicts.push(verdict);
             host.collect_events();
         }

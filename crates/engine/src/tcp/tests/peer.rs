@@ -314,7 +314,7 @@ impl Peer {
     }
 
     pub fn on_packet(&mut self, packet: &[u8]) -> String {
-        let verdict = self.stack.handle_packet(self.now, packet, Received::default());
+        let verdict = self.stack.handle_owned_packet(self.now, &mut packet.to_vec(), Received::default());
         let out = self.out();
         let bar = if out.is_empty() { "" } else { " | " };
         format!("{}{bar}{out}", show_verdict(verdict))

@@ -87,7 +87,7 @@ fn data_both_ways_over_a_path_that_loses_has_the_same_result() {
 
 /// Requests and answers, a large transfer one way, then the other, then both close. `low_water`: writers wait until little
 /// is unsent.
-fn exchange(pair: &mut Pair, low_water: bool) {
+pub(super) fn exchange(pair: &mut Pair, low_water: bool) {
     let listener = pair.listen(8);
     let a = pair.a.stack.tcp_connect(None, (pair.b.addr, super::pair::PORT).into()).unwrap();
     pair.run(Duration::from_secs(8));

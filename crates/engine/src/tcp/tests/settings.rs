@@ -41,7 +41,7 @@ const TIMES: &[Setting] = &settings!(times:
 
 const SIZES: &[Setting] = &settings!(sizes:
     mtu, max_packet, tcp.send_buffer, tcp.receive_buffer, tcp.memory, tcp.max_orphans, tcp.max_time_wait,
-    tcp.max_embryonic, tcp.max_ooo_ranges, datagrams.receive_queue, datagrams.receive_bytes,
+    tcp.max_embryonic, tcp.max_ooo_ranges, tcp.min_kept, datagrams.receive_queue, datagrams.receive_bytes,
     datagrams.send_queue, datagrams.reassembly_bytes,
 );
 
