@@ -348,10 +348,22 @@ impl Recovery {
         }
     }
 
+    /// As Linux: also later in the recovery, with SACK, it is undone if a late original filled the hole and nothing that
+    /// was retransmitted is unacknowledged.
+    fn detect_late_original(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) {
+        let Phase::Recovery(at, _) = self.phase else { return };
+        let is_late_original = self.sack && self.doubt.is_some() && (ack.echo_before)(at);
+        if is_late_original && !self.scoreboard.was_resent_since(at) {
+            self.undo(congestion);
+        }
+    }
+
     /// SND.UNA moved.
     fn progress(&mut self, ack: &Ack<'_>, congestion: &mut Congestion) {
         if self.steps == 0 {
             self.detect_spurious_timeout(ack, congestion);
+        } else {
+            self.detect_late_original(ack, congestion);
         }
         self.steps = self.steps.saturating_add(1);
         let complete = self.scoreboard.una() >= self.recover;

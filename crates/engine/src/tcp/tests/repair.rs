@@ -128,6 +128,25 @@ fn a_late_segment_among_lost_ones_takes_nothing_back() {
     });
 }
 
+/// As Linux (`TCPPartialUndo`): both retransmitted segments were late, not lost, and nothing retransmitted is unacknowledged.
+#[test]
+fn a_recovery_is_undone_if_late_segments_fill_all_its_holes() {
+    both(|v6| {
+        for (echo, restored) in [(20, true), (0, false)] {
+            let mut bulk = Bulk::new(v6, Kind::Full);
+            bulk.p.run(20);
+            for to in 5..=8 {
+                bulk.on(0, Some((2, to)), 20);
+            }
+            assert_eq!((bulk.again(), bulk.cwnd()), (2, 7));
+            bulk.on(1, Some((2, 8)), 20);
+            assert_eq!(bulk.cwnd(), 7);
+            bulk.on(8, None, echo);
+            assert_eq!(bulk.cwnd() >= 10, restored, "an echo {echo} ms old: {}", bulk.cwnd());
+        }
+    });
+}
+
 /// RFC 6675 section 6: what is repaired is waited for as long as anything that is sent.
 #[test]
 fn a_repair_restarts_the_timer() {
