@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -37,7 +38,7 @@ pub struct ApiSocket {
 }
 
 impl ApiSocket {
-    /// Listens. A socket that another process left behind is replaced.
+    /// Listens. A socket that another process left behind is replaced, and no other file.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let bind =
             || StdListener::bind(path).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
@@ -46,8 +47,12 @@ impl ApiSocket {
                 if std::os::unix::net::UnixStream::connect(path).is_ok() {
                     bail!("--api-socket: another process listens at {}: choose another path", path.display());
                 }
-                let removed = std::fs::remove_file(path);
-                removed.and_then(|()| bind())
+                // Anything else is not ours to replace.
+                let left = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+                if !left {
+                    bail!("--api-socket: {} exists, and is no socket: choose another path", path.display());
+                }
+                std::fs::remove_file(path).and_then(|()| bind())
             }
             other => other,
         };
@@ -247,6 +252,20 @@ mod tests {
         assert!(!path.exists());
         let error = format!("{:#}", ApiSocket::open(Path::new("/nowhere/api.sock")).unwrap_err());
         assert!(error.contains("choose another path"), "{error}");
+    }
+
+    #[test]
+    fn no_other_file_is_replaced() {
+        let place = tempfile::tempdir().unwrap();
+        let [file, link, directory] = ["file", "link", "directory"].map(|name| place.path().join(name));
+        std::fs::write(&file, "kept").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        std::fs::create_dir(&directory).unwrap();
+        for path in [&file, &link, &directory] {
+            let error = ApiSocket::open(path).unwrap_err().to_string();
+            assert!(error.contains("is no socket: choose another path"), "{error}");
+        }
+        assert_eq!(std::fs::read_to_string(&link).unwrap(), "kept");
     }
 
     #[test]

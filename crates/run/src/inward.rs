@@ -61,6 +61,12 @@ impl Published {
         ranges.into_iter().flatten()
     }
 
+    /// Whether a port of this host leads to this TCP port of the program.
+    pub(crate) fn leads_to(&self, port: u16) -> bool {
+        self.proto == Proto::Tcp
+            && self.ports.is_some_and(|(_, (first, last))| (first..=last).contains(&port))
+    }
+
     /// Whether a port of this host would be published by both.
     fn collides_with(&self, other: &Self) -> Option<u16> {
         let ((first, ..), (second, ..)) = (self.ports?, other.ports?);
@@ -266,7 +272,11 @@ impl Auto {
     /// Publishes the ports that are new. When it returns, they listen.
     fn look(&self) {
         for wanted in &self.wanted {
-            for port in self.run.inner.listening().unwrap_or_default().iter().map(SocketAddr::port) {
+            let listening = self.run.inner.listening().unwrap_or_default();
+            let mapped = &self.run.plan.map_localhost;
+            // A mapped port is lastack's own, and leads to this host.
+            let own = |at: &&SocketAddr| at.ip().is_loopback() && mapped.contains(&at.port());
+            for port in listening.iter().filter(|at| !own(at)).map(SocketAddr::port) {
                 for address in addresses(wanted.address) {
                     let at = SocketAddr::new(address, port);
                     if self.known.borrow_mut().insert(at) {

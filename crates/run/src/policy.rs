@@ -53,6 +53,11 @@ impl Policy {
         self.allow.is_empty() && self.deny.is_empty() && !self.offline
     }
 
+    /// Whether nothing is denied, and what would be is reported.
+    pub fn is_log_only(&self) -> bool {
+        self.log_only
+    }
+
     /// Whether nothing at all may be reached.
     pub fn denies_all(&self) -> bool {
         let all = self.offline || self.deny.iter().any(Destinations::is_all);

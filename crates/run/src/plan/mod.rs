@@ -1,5 +1,6 @@
 //! Turns the options into a plan that can be carried out, or into an error with the reason.
 
+mod combinations;
 mod faults;
 mod files;
 mod network;
@@ -168,6 +169,7 @@ impl Plan {
         let source = Source::new(&args.bind).map_err(|error| anyhow::anyhow!("--bind: {error}"))?;
         let via = args.via.as_deref().map(|text| Proxy::new(text).map(Rc::new)).transpose();
         let via = via.map_err(|error| anyhow::anyhow!("--via: {error}"))?;
+        combinations::reject(&args, via.as_deref())?;
         let map_localhost = mapped_ports(args.map_localhost.clone())?;
         let report = report_settings(&args)?;
         let plan = Self {
@@ -257,13 +259,7 @@ fn networks(args: &Options) -> anyhow::Result<Vec<Network>> {
             *(if gateway { &mut network.gateway } else { &mut network.guest }) = address;
         }
     }
-    for network in &networks {
-        ensure!(
-            network.guest != network.gateway,
-            "{}: the program and the gateway need an address each",
-            network.guest
-        );
-    }
+    combinations::reject_shared_addresses(args, &networks)?;
     Ok(networks)
 }
 
@@ -279,11 +275,6 @@ fn report_settings(args: &Options) -> anyhow::Result<report::Settings> {
         let taken = file.as_ref().is_some_and(|file| file.as_os_str() == "-");
         ensure!(!taken, "{option} -: standard output is the program's; name a file");
     }
-    files::ensure_apart(&[
-        ("-w", args.write.as_deref()),
-        ("-o", output.as_deref()),
-        ("--html", args.html.as_deref()),
-    ])?;
     let detail = match args.verbose {
         _ if args.summary_only => report::Detail::Summary,
         0 => report::Detail::Error,
