@@ -1,6 +1,6 @@
 //! Both sides of a connection, joined into one record.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -8,16 +8,18 @@ use std::rc::Rc;
 use lastack::{Cause as EngineCause, End, EndedBy, LikelyCause, Rule, TcpState, TcpStream};
 use lastack_wire::icmp::IcmpError;
 
+use super::attributes::Attributes;
 use super::budget::{DESCRIPTORS_HINT, Slot};
 use super::joined::Parted;
 use super::plan::Route;
-use super::relay::{Over, Relay, RelayStats, Side};
+use super::relay::{Boxed, Over, Relay, RelayStats, Side};
+use crate::ends::Ends;
 use crate::host::socket::{Outstanding, errno_name, outstanding};
 use crate::host::{Failure, Said};
 use crate::live::{INTERVAL, Shot, Shown};
 use crate::proxy::Refused;
 use crate::report::{
-    Began, By, Bytes, Context, Facts, Fins, IcmpSaid, Lost, Outcome, Path, Proto, Rates, Record, peer_state,
+    Began, By, Bytes, Facts, Fins, IcmpSaid, Lost, Outcome, Path, Proto, Rates, Record, peer_state,
 };
 
 /// The hint for an attempt to reach the host's loopback.
@@ -32,45 +34,44 @@ pub const NO_PORT_HINT: &str = "the ports of net.ipv4.ip_local_port_range are us
 pub const UNBOUND_NOTE: &str = "--bind names no address of that family";
 pub const UNBOUND_HINT: &str = "add --bind with an address of that family, or name an interface";
 
+/// The state of our end and the path.
+type Current = Option<(TcpState, Option<Path>)>;
+
 /// The state of a connection while it lives.
 #[derive(Debug)]
 pub struct ConnectionReport {
-    local: SocketAddr,
-    remote: SocketAddr,
+    /// The program's end and the other.
+    ends: Ends,
     opened: Began,
     /// The statistics of its relay.
     pub ledger: Rc<RelayStats>,
     /// Its process, and the path and options that apply to it.
-    pub context: RefCell<Context>,
-    /// It is shown while it lives.
-    observed: Cell<bool>,
-    /// The state of our end and the path, if it is shown.
-    current: Cell<Option<(TcpState, Option<Path>)>>,
+    pub context: Attributes,
+    /// If it is shown while it lives: the state of our end and the path, once they are known.
+    current: OnceCell<Box<Cell<Current>>>,
 }
 
 impl ConnectionReport {
     /// Of a connection that begins now.
     pub fn new(local: SocketAddr, remote: SocketAddr) -> Self {
         Self {
-            local,
-            remote,
+            ends: Ends::new(local, remote),
             opened: Began::now(),
             ledger: Rc::default(),
-            context: RefCell::default(),
-            observed: Cell::default(),
-            current: Cell::default(),
+            context: Attributes::default(),
+            current: OnceCell::new(),
         }
     }
 
     /// From now on it may be closed to make room for another.
     pub fn may_be_evicted(&self, slot: &Slot) {
-        let (ledger, begun) = (self.ledger.clone(), std::time::Instant::now());
-        slot.watch(move || ledger.course.idle_since(begun));
+        self.ledger.course.begin();
+        slot.watch(self.ledger.clone());
     }
 
     fn record(&self, outcome: Outcome, by: By, rule: Option<Rule>, state: TcpState) -> Record {
-        let record = Record::new(Proto::Tcp, self.local, self.remote, self.opened, outcome);
-        Record { by, rule, state: Some(state), context: self.context.borrow().clone(), ..record }
+        let record = Record::new(Proto::Tcp, self.local(), self.remote(), self.opened, outcome);
+        Record { by, rule, state: Some(state), context: self.context.get(), ..record }
     }
 
     /// lastack itself answered.
@@ -156,7 +157,7 @@ impl ConnectionReport {
         } else if refused.failure.said != Said::Reset {
             record.by = By::Network;
             // The report of a proxy is equivalent to that of a router.
-            let error = refused.failure.as_icmp(self.remote.is_ipv6());
+            let error = refused.failure.as_icmp(self.remote().is_ipv6());
             record.icmp = Some(IcmpSaid { error, from: None });
         }
         record.host_errno = None;
@@ -326,7 +327,7 @@ impl ConnectionReport {
     fn measured(&self, record: &mut Record) {
         let course = &self.ledger.course;
         let first = course.received.first();
-        record.context.first_received = first.map(|first| first.duration_since(self.opened.clock));
+        record.context.first_received = first.map(|first| first.since(self.opened.clock.into()));
         record.context.rates = Rates { sent: course.sent.rate(), received: course.received.rate() };
     }
 
@@ -440,38 +441,45 @@ impl ConnectionReport {
 }
 
 impl ConnectionReport {
-    /// Measures a connection that is shown, from time to time.
-    pub async fn watch(&self, relay: &Relay<'_>) -> Infallible {
-        if !self.observed.get() {
-            return std::future::pending().await;
-        }
-        // On the heap: the future of a connection that is not shown is smaller.
-        let measure = Box::pin(async {
+    /// The program's end.
+    pub fn local(&self) -> SocketAddr {
+        self.ends.both().0
+    }
+
+    /// The other end, under the program's address for it.
+    pub fn remote(&self) -> SocketAddr {
+        self.ends.both().1
+    }
+
+    /// Measures a connection from time to time, if it is shown.
+    pub fn measure<'a>(&'a self, relay: &'a Relay<'a>) -> Option<Boxed<'a, Infallible>> {
+        let current = self.current.get()?;
+        Some(Box::pin(async {
             loop {
-                self.current.set(Some(relay.state()));
+                current.set(Some(relay.state()));
                 tokio::time::sleep(INTERVAL).await;
             }
-        });
-        measure.await
+        }))
     }
 }
 
 impl Shown for ConnectionReport {
     fn observe(&self) {
-        self.observed.set(true);
+        let _already = self.current.set(Box::default());
     }
 
     fn shot(&self) -> Shot {
-        let (ledger, context) = (&self.ledger, self.context.borrow());
-        let (state, path) = self.current.get().unwrap_or((TcpState::SynReceived, None));
-        let joined = ledger.moved() > 0 && self.current.get().is_none();
+        let (ledger, context) = (&self.ledger, self.context.get());
+        let current = self.current.get().and_then(|current| current.get());
+        let (state, path) = current.unwrap_or((TcpState::SynReceived, None));
+        let joined = ledger.moved() > 0 && current.is_none();
         let state = if joined { TcpState::Established } else { peer_state(state) };
         Shot {
             proto: Proto::Tcp,
             inward: context.inward,
-            remote: self.remote,
-            name: context.name.clone(),
-            process: context.process.clone(),
+            remote: self.remote(),
+            name: context.name,
+            process: context.process,
             state: state.to_string(),
             sent: ledger.to_remote.get(),
             received: ledger.to_program.get(),

@@ -7,20 +7,19 @@
 //! them, and finally gives up as it would have done without lastack.
 
 use std::cell::Cell;
-use std::future::pending;
 use std::io;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lastack::TcpStream;
 use lastack_wire::icmp::IcmpError;
 use tokio::net::TcpStream as HostStream;
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::host::Failure;
 use crate::host::socket::outstanding;
 use crate::host::tcp_info::Life;
-use crate::relay::RelayStats;
+use crate::relay::{Boxed, RelayStats};
 
 /// Polling of the host's kernel for the remote's acknowledgments: first delay after a write; it backs off.
 const FIRST_LOOK: Duration = Duration::from_millis(4);
@@ -57,8 +56,15 @@ pub struct Acks<'a> {
     answers: Cell<u32>,
     /// The first delay after the next write.
     first_look: Cell<Duration>,
-    /// Data is waiting to be acknowledged.
-    waiting: Notify,
+    /// Data is waiting to be acknowledged, and the host's kernel is not polled yet.
+    waiting: Cell<bool>,
+}
+
+/// What a connection waits for while data is in flight, or while the program probes; nothing while it is idle.
+#[derive(Default)]
+pub struct Attending<'a> {
+    look: Option<Boxed<'a, ()>>,
+    probe: Option<Boxed<'a, ()>>,
 }
 
 impl<'a> Acks<'a> {
@@ -68,7 +74,7 @@ impl<'a> Acks<'a> {
         let _over = program.hold_acks();
         let (sure, acked) = (Cell::new(0), Cell::new(0));
         let (fin_sure, writes, answers) = (Cell::new(false), Cell::new(0), Cell::new(0));
-        let (first_look, waiting) = (Cell::new(FIRST_LOOK), Notify::new());
+        let (first_look, waiting) = (Cell::new(FIRST_LOOK), Cell::new(false));
         Self { program, host, ledger, sure, fin_sure, acked, writes, answers, first_look, waiting }
     }
 
@@ -77,14 +83,14 @@ impl<'a> Acks<'a> {
         let writes = self.writes.get() + 1;
         self.writes.set(writes);
         if writes < ONE_WAY || !self.look() {
-            self.waiting.notify_one();
+            self.waiting.set(true);
         }
     }
 
     /// The program's FIN was passed on.
     pub fn finished(&self) {
         if !self.look() {
-            self.waiting.notify_one();
+            self.waiting.set(true);
         }
     }
 
@@ -138,33 +144,38 @@ impl<'a> Acks<'a> {
         !self.is_waiting()
     }
 
-    /// Polls while data waits to be acknowledged. Never returns.
-    pub async fn attend(&self) {
-        tokio::join!(self.look_again(), self.answer_probes());
+    /// Polls while data waits to be acknowledged, and answers probes.
+    pub fn poll(&'a self, attending: &mut Attending<'a>, cx: &mut Context<'_>) {
+        let Attending { look, probe } = attending;
+        while !is_pending(probe, cx)
+            && self.program.poll_ack_wanted(cx).map(|wanted| wanted.is_ok()) == Poll::Ready(true)
+        {
+            *probe = Some(Box::pin(self.answer_probe()));
+        }
+        while !is_pending(look, cx) && self.waiting.take() && self.is_waiting() {
+            *look = Some(Box::pin(self.look_again()));
+        }
     }
 
+    /// Polls until nothing waits any more.
     async fn look_again(&self) {
-        loop {
-            self.waiting.notified().await;
-            let mut pause = self.first_look.get();
-            while self.is_waiting() {
-                let answers = self.answers.get();
-                // On the heap, as most connections are idle most of the time.
-                Box::pin(sleep(pause)).await;
-                if self.answers.get() != answers {
-                    pause = (self.first_look.get() * 2).min(MAX_FIRST_LOOK);
-                    self.first_look.set(pause);
-                    continue;
-                }
-                self.first_look.set(FIRST_LOOK);
-                if self.look() {
-                    break;
-                }
-                if pause >= SOFT_ERRORS {
-                    self.pass_on_errors();
-                }
-                pause = (pause * 2).min(MAX_PAUSE);
+        let mut pause = self.first_look.get();
+        while self.is_waiting() {
+            let answers = self.answers.get();
+            sleep(pause).await;
+            if self.answers.get() != answers {
+                pause = (self.first_look.get() * 2).min(MAX_FIRST_LOOK);
+                self.first_look.set(pause);
+                continue;
             }
+            self.first_look.set(FIRST_LOOK);
+            if self.look() {
+                break;
+            }
+            if pause >= SOFT_ERRORS {
+                self.pass_on_errors();
+            }
+            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 
@@ -184,32 +195,25 @@ impl<'a> Acks<'a> {
     }
 
     /// A keep-alive probe of the program is relayed to the remote, whose answer is relayed back.
-    async fn answer_probes(&self) {
-        loop {
-            if self.program.ack_wanted().await.is_err() {
-                return pending().await;
-            }
-            // While data is in flight, its acknowledgment is the answer.
-            if self.is_waiting() {
-                self.waiting.notify_one();
-                Box::pin(sleep(FIRST_LOOK)).await;
-                continue;
-            }
-            self.ledger.unanswered.set(true);
-            // On the heap: few connections are probed.
-            if Box::pin(self.remote_lives()).await {
-                self.ledger.unanswered.set(false);
-                self.acknowledge();
-                if self.window_is_closed() {
-                    // The program retransmits what the host's socket has no room for. A kernel acknowledges what it has received,
-                    // too, and closes its window.
-                    let _over = self.program.acknowledge(u64::MAX, self.fin_sure.get());
-                }
-            }
-            // An answer stays wanted where something is still not acknowledged: data that is written soon, a FIN behind data
-            // that waits. After a remote that does not answer the next probe tries again.
-            Box::pin(sleep(AFTER_PROBE)).await;
+    async fn answer_probe(&self) {
+        // While data is in flight, its acknowledgment is the answer.
+        if self.is_waiting() {
+            self.waiting.set(true);
+            return sleep(FIRST_LOOK).await;
         }
+        self.ledger.unanswered.set(true);
+        if self.remote_lives().await {
+            self.ledger.unanswered.set(false);
+            self.acknowledge();
+            if self.window_is_closed() {
+                // The program retransmits what the host's socket has no room for. A kernel acknowledges what it has received,
+                // too, and closes its window.
+                let _over = self.program.acknowledge(u64::MAX, self.fin_sure.get());
+            }
+        }
+        // An answer stays wanted where something is still not acknowledged: data that is written soon, a FIN behind data
+        // that waits. After a remote that does not answer the next probe tries again.
+        sleep(AFTER_PROBE).await;
     }
 
     fn window_is_closed(&self) -> bool {
@@ -236,6 +240,14 @@ impl<'a> Acks<'a> {
         }
         false
     }
+}
+
+/// Polls the future if there is one, and drops it when it is ready.
+fn is_pending(future: &mut Option<Boxed<'_, ()>>, cx: &mut Context<'_>) -> bool {
+    if future.as_mut().is_some_and(|future| future.as_mut().poll(cx).is_ready()) {
+        *future = None;
+    }
+    future.is_some()
 }
 
 /// Makes the host's kernel send a keep-alive probe now: setting the idle time does, if it has expired. The program

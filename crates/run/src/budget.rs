@@ -4,12 +4,16 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::Notify;
 use tokio::time::sleep;
+
+use crate::task::Waiting;
 
 /// A connection that has been idle for less than this is not closed to make room for another.
 const BUSY: Duration = Duration::from_secs(1);
@@ -40,12 +44,23 @@ pub struct Budget {
 struct Flow {
     descriptors: usize,
     /// How long it has been idle; `None`: it cannot be closed yet.
-    idle: RefCell<Option<Idle>>,
+    idle: RefCell<Option<Rc<dyn Idle>>>,
     evicted: Cell<bool>,
-    notice: Notify,
+    /// Waits for that.
+    waiting: Waiting,
 }
 
-type Idle = Box<dyn Fn() -> Duration>;
+/// What can be idle.
+pub trait Idle {
+    /// For how long it has been.
+    fn idle(&self) -> Duration;
+}
+
+impl<F: Fn() -> Duration> Idle for F {
+    fn idle(&self) -> Duration {
+        self()
+    }
+}
 
 impl fmt::Debug for Flow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -143,7 +158,7 @@ impl Budget {
             descriptors,
             idle: RefCell::default(),
             evicted: Cell::default(),
-            notice: Notify::new(),
+            waiting: Waiting::default(),
         });
         self.flows.borrow_mut().insert(id, flow.clone());
         self.used.set(self.used.get() + descriptors);
@@ -165,7 +180,7 @@ impl Budget {
             if let Some(flow) = flow.filter(|flow| flow.idle().is_some_and(|idle| idle >= BUSY)) {
                 self.remove(id, &flow);
                 flow.evicted.set(true);
-                flow.notice.notify_one();
+                flow.waiting.wake();
                 self.evictions.set(self.evictions.get() + 1);
                 return true;
             }
@@ -200,24 +215,33 @@ impl Budget {
 
 impl Flow {
     fn idle(&self) -> Option<Duration> {
-        self.idle.borrow().as_ref().map(|idle| idle())
+        self.idle.borrow().as_ref().map(|idle| idle.idle())
+    }
+
+    fn poll_evicted(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.evicted.get() {
+            return Poll::Ready(());
+        }
+        self.waiting.register(cx.waker());
+        Poll::Pending
     }
 }
 
 impl Slot {
     /// From now on the flow may be closed, by how long it has been idle.
-    pub fn watch(&self, idle: impl Fn() -> Duration + 'static) {
-        *self.flow.idle.borrow_mut() = Some(Box::new(idle));
+    pub fn watch(&self, idle: Rc<dyn Idle>) {
+        *self.flow.idle.borrow_mut() = Some(idle);
     }
 
     /// Waits until the flow has to be closed. The future does not hold the slot.
     pub fn evicted(&self) -> impl Future<Output = ()> + use<> {
         let flow = self.flow.clone();
-        async move {
-            while !flow.evicted.get() {
-                flow.notice.notified().await;
-            }
-        }
+        poll_fn(move |cx| flow.poll_evicted(cx))
+    }
+
+    /// As [`evicted`](Self::evicted). One task can wait.
+    pub fn poll_evicted(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.flow.poll_evicted(cx)
     }
 
     /// Whether it has to be closed.
@@ -254,7 +278,7 @@ mod tests {
     /// A slot whose flow has been idle for this number of seconds.
     fn idle(budget: &Rc<Budget>, seconds: u64) -> Slot {
         let slot = budget.try_acquire(1).unwrap();
-        slot.watch(move || Duration::from_secs(seconds));
+        slot.watch(Rc::new(move || Duration::from_secs(seconds)));
         slot
     }
 
@@ -283,7 +307,7 @@ mod tests {
         let last = Rc::new(Cell::new(Duration::from_secs(9)));
         let flows: Vec<Slot> = (0..4).map(|_| idle(&budget, 5)).collect();
         let of_flow = last.clone();
-        flows[0].watch(move || of_flow.get());
+        flows[0].watch(Rc::new(move || of_flow.get()));
         assert!(budget.search());
         last.set(Duration::ZERO);
         assert!(budget.evict() && !flows[0].is_evicted());
@@ -295,7 +319,7 @@ mod tests {
         assert_eq!(budget.limit(), 1);
         let busy = budget.acquire(1).await;
         let begun = tokio::time::Instant::now();
-        busy.watch(move || begun.elapsed());
+        busy.watch(Rc::new(move || begun.elapsed()));
         let next = budget.acquire(1).await;
         assert!(busy.is_evicted() && begun.elapsed() >= BUSY && begun.elapsed() < BUSY * 2);
         // A flow that needs more than there are gets them all.

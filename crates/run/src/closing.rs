@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -120,6 +121,9 @@ impl Connections {
     pub async fn close(&self) {
         self.0.closing.set(true);
         self.0.begins_to_close.notify_waiters();
+        for ledger in self.watched() {
+            ledger.waiting_to_close.wake();
+        }
         while self.0.all.get() > 0 {
             tokio::task::yield_now().await;
         }
@@ -164,6 +168,15 @@ impl Live {
             ledgers.retain(|ledger| ledger.strong_count() > 0);
         }
         ledgers.push(Rc::downgrade(ledger));
+    }
+
+    /// As [`closing`](Self::closing), for the task of a connection that is watched.
+    pub fn poll_closing(&self, ledger: &RelayStats, cx: &mut Context<'_>) -> Poll<()> {
+        if self.open.closing.get() {
+            return Poll::Ready(());
+        }
+        ledger.waiting_to_close.register(cx.waker());
+        Poll::Pending
     }
 
     /// Waits until the connection must close.

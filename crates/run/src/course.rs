@@ -1,9 +1,10 @@
 //! Observations of the data that a relay passes on, from which the cause of the connection's end is derived.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::moment::Moment;
 use crate::rate::Meter;
 use crate::relay::Side;
 use crate::report::{By, Facts};
@@ -39,25 +40,51 @@ impl std::fmt::Debug for Announced {
 }
 
 /// The data of a connection, both ways.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Course {
-    last: Cell<Option<(Side, Instant)>>,
+    begun: Cell<Moment>,
+    /// The time of the last data, and its side.
+    last: Cell<Option<Moment>>,
+    last_side: Cell<Side>,
     tls: Cell<bool>,
+    late_alert: Cell<bool>,
     /// How long the connection had been idle when the first FIN came.
-    idle_before_fin: Cell<Option<Duration>>,
+    idle_before_fin: Cell<Duration>,
     /// Bytes after the other side's FIN.
     late_from_program: Cell<u64>,
     late_from_remote: Cell<u64>,
-    late_alert: Cell<bool>,
     /// The rates of both directions.
     pub sent: Meter,
     /// The same, of the remote's data.
     pub received: Meter,
     /// What is done before the program announces a port of its own to the remote.
-    announced: RefCell<Option<Rc<Announced>>>,
+    announced: OnceCell<Rc<Announced>>,
+}
+
+impl Default for Course {
+    fn default() -> Self {
+        Self {
+            begun: Cell::new(Moment::now()),
+            last: Cell::default(),
+            last_side: Cell::new(Side::Program),
+            tls: Cell::default(),
+            late_alert: Cell::default(),
+            idle_before_fin: Cell::default(),
+            late_from_program: Cell::default(),
+            late_from_remote: Cell::default(),
+            sent: Meter::default(),
+            received: Meter::default(),
+            announced: OnceCell::new(),
+        }
+    }
 }
 
 impl Course {
+    /// Idle time counts from now on.
+    pub fn begin(&self) {
+        self.begun.set(Moment::now());
+    }
+
     /// One side's data is relayed: the number of bytes, and the first of them. `late`: the other side has closed.
     pub fn data(&self, from: Side, begin: &[u8], bytes: usize, late: bool) {
         if bytes == 0 {
@@ -66,8 +93,7 @@ impl Course {
         if self.last.get().is_none() {
             self.tls.set(is_tls(begin));
         }
-        let now = Instant::now();
-        self.last.set(Some((from, now)));
+        let now = self.moved(from);
         let meter = if from == Side::Program { &self.sent } else { &self.received };
         meter.add(bytes, now);
         if late {
@@ -82,35 +108,39 @@ impl Course {
 
     /// Sets what is done when the program announces a port for the remote to connect to, as FTP does (RFC 959, RFC 2428).
     pub fn announce_to(&self, announced: Rc<Announced>) {
-        *self.announced.borrow_mut() = Some(announced);
+        // It is the same for all connections of a run.
+        let _same = self.announced.set(announced);
     }
 
     /// The program's data, before it is sent: the remote may connect as soon as it has it.
     pub fn before(&self, data: &[u8]) {
         if (data.starts_with(b"PORT ") || data.starts_with(b"EPRT "))
-            && let Some(announced) = &*self.announced.borrow()
+            && let Some(announced) = self.announced.get()
         {
             announced.call();
         }
     }
 
-    /// The same, of data that is not looked at.
-    pub fn moved(&self, from: Side) {
-        self.last.set(Some((from, Instant::now())));
+    /// The same, of data that is not looked at. Returns the time.
+    pub fn moved(&self, from: Side) -> Moment {
+        let now = Moment::now();
+        self.last.set(Some(now));
+        self.last_side.set(from);
+        now
     }
 
     /// The first FIN was received.
     pub fn first_fin(&self) {
-        self.idle_before_fin.set(Some(self.idle()));
+        self.idle_before_fin.set(self.idle());
     }
 
     fn idle(&self) -> Duration {
-        self.last.get().map_or(Duration::ZERO, |(_, at)| at.elapsed())
+        self.last.get().map_or(Duration::ZERO, Moment::elapsed)
     }
 
-    /// The same; since this time if no data was relayed.
-    pub fn idle_since(&self, begun: Instant) -> Duration {
-        self.last.get().map_or_else(|| begun.elapsed(), |(_, at)| at.elapsed())
+    /// How long it has been idle, since the last data or since [`begin`](Self::begin).
+    pub fn idle_since_begin(&self) -> Duration {
+        self.last.get().unwrap_or(self.begun.get()).elapsed()
     }
 
     /// The facts for a record.
@@ -121,12 +151,12 @@ impl Course {
             late_from_program: self.late_from_program.get(),
             late_alert: self.late_alert.get(),
             tls: self.tls.get(),
-            last_data: self
-                .last
-                .get()
-                .map(|(side, _)| if side == Side::Program { By::Program } else { By::Remote }),
+            last_data: self.last.get().map(|_| match self.last_side.get() {
+                Side::Program => By::Program,
+                Side::Remote => By::Remote,
+            }),
             idle: self.idle(),
-            idle_before_fin: self.idle_before_fin.get().unwrap_or_default(),
+            idle_before_fin: self.idle_before_fin.get(),
             ..Facts::default()
         }
     }

@@ -138,7 +138,7 @@ impl FlowAccount {
     fn measure(&self, meter: &Meter, bytes: usize) {
         let now = Instant::now();
         self.last.set(now - self.opened.clock);
-        meter.add(bytes, now);
+        meter.add(bytes, now.into());
     }
 
     /// An error was reported: the remote cannot be reached.
@@ -194,7 +194,7 @@ impl FlowAccount {
         record.context = self.context.borrow().clone();
         record.context.datagrams = Some(Datagrams { sent: sent.datagrams, received: received.datagrams });
         let first = self.receiving_rate.first();
-        record.context.first_received = first.map(|first| first.duration_since(self.opened.clock));
+        record.context.first_received = first.map(|first| first.since(self.opened.clock.into()));
         record.context.rates = Rates { sent: self.sending_rate.rate(), received: self.receiving_rate.rate() };
         record.facts.sibling = self.answered_elsewhere.get();
         record.ended = self.opened.after(self.last.get());

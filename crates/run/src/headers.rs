@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 
 use lastack::IpFields;
 use tokio::net::TcpStream;
 
-use crate::host::inner;
+use crate::ends::Ends;
 use crate::host::socket::set_header_fields;
 use crate::tap::Seen;
 
@@ -20,15 +21,15 @@ type Flow = (SocketAddr, SocketAddr);
 #[derive(Debug)]
 pub struct Headers {
     seen: Arc<Seen>,
-    sockets: RefCell<HashMap<Flow, RawFd>>,
+    sockets: RefCell<HashMap<Ends, RawFd>>,
 }
 
-/// Guard: the connection's socket is registered while this lives.
+/// A socket of the host that is registered.
 #[derive(Debug)]
 pub struct Registered<'a> {
     headers: &'a Headers,
-    flow: &'a inner::Flow,
-    _socket: &'a TcpStream,
+    ends: Ends,
+    socket: TcpStream,
 }
 
 impl Headers {
@@ -43,9 +44,10 @@ impl Headers {
     }
 
     /// Registers the socket to which later changes by the program are applied.
-    pub fn register<'a>(&'a self, flow: &'a inner::Flow, socket: &'a TcpStream) -> Registered<'a> {
-        self.sockets.borrow_mut().insert((*flow).into(), socket.as_raw_fd());
-        Registered { headers: self, flow, _socket: socket }
+    pub fn register(&self, flow: Flow, socket: TcpStream) -> Registered<'_> {
+        let ends = Ends::new(flow.0, flow.1);
+        self.sockets.borrow_mut().insert(ends.clone(), socket.as_raw_fd());
+        Registered { headers: self, ends, socket }
     }
 
     /// Applies all changes.
@@ -53,8 +55,8 @@ impl Headers {
         let changes = self.seen.lock().headers.take();
         let sockets = self.sockets.borrow();
         for (flow, ip) in changes {
-            let Some(&fd) = sockets.get(&flow) else { continue };
-            // SAFETY: the descriptor is in the table only while `Registered` borrows the socket that owns it.
+            let Some(&fd) = sockets.get(&Ends::new(flow.0, flow.1)) else { continue };
+            // SAFETY: the descriptor is in the table only while `Registered` has the socket that owns it.
             let socket = unsafe { BorrowedFd::borrow_raw(fd) };
             // Fails only on a connection that has ended.
             let _over = set_header_fields(&socket, flow.1.is_ipv6(), ip);
@@ -62,8 +64,16 @@ impl Headers {
     }
 }
 
+impl Deref for Registered<'_> {
+    type Target = TcpStream;
+
+    fn deref(&self) -> &TcpStream {
+        &self.socket
+    }
+}
+
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        self.headers.sockets.borrow_mut().remove(&(*self.flow).into());
+        self.headers.sockets.borrow_mut().remove(&self.ends);
     }
 }

@@ -131,7 +131,7 @@ impl Pings {
         let ping = Ping::open(remote, &self.run.plan.source)?;
         let last = Rc::new(Cell::new(Instant::now()));
         let of_slot = last.clone();
-        slot.watch(move || of_slot.get().elapsed());
+        slot.watch(Rc::new(move || of_slot.get().elapsed()));
         let (flow, fault, first) = self.faults(request, remote);
         let asking = Rc::new(Asking { ping, asked: RefCell::default(), last, slot, fault });
         self.pings.borrow_mut().insert(key, asking.clone());

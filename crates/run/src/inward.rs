@@ -29,6 +29,7 @@ use crate::localhost::listens;
 use crate::relay::{Over, Relay};
 use crate::report::Proto;
 use crate::run::Run;
+use crate::tcp::Carried;
 use crate::udp::published::PublishedPort;
 
 /// Polling intervals of the check for a listener inside.
@@ -413,7 +414,7 @@ async fn by_stack(
 ) {
     let source = run.as_client((from.ip(), 0).into(), to.is_ipv6());
     let account = run.show(ConnectionReport::new(to, from));
-    account.context.borrow_mut().inward = true;
+    account.context.change(|context| context.inward = true);
     let live = run.live.enter();
     let flow = FaultFlow::new(Proto::Tcp, to, from);
     let faults = run.inject.inward(flow, &destination(from, to.port()));
@@ -434,25 +435,19 @@ async fn by_stack(
         }
     };
     let inner = Flow { program: to, remote: program.local_addr().unwrap_or(from) };
-    account.context.borrow_mut().process = run.owner(inner);
-    account.context.borrow_mut().seen_as = Some(inner.remote);
+    account.context.change(|context| {
+        context.process = run.owner(inner);
+        context.seen_as = Some(inner.remote);
+    });
+    account.context.pack(None);
     let _over = (program.set_nodelay(true), client.set_nodelay(true));
     urgent::prepare_connected(&client);
-    let relay = Relay::new(&program, &client, &account.ledger, &run.inner, &run.seen.urgent, &inner, None);
+    let relay = Relay::new(&program, &client, &account.ledger, &run.inner, &run.seen.urgent, None);
     account.may_be_evicted(&slot);
     run.inject.move_to(&flow, relay.faulty());
     faults.prepare(&account.ledger.gate, run.inject.elapsed());
-    let acted = async {
-        match faults.is_empty() {
-            true => std::future::pending().await,
-            false => crate::tcp::ended_by_fault(run, &faults, &account, &program, &relay).await,
-        }
-    };
-    let over = tokio::select! {
-        over = crate::tcp::carry(&relay, &account, &live) => over,
-        held = acted => Some(Over::Injected(held)),
-        () = slot.evicted() => Some(Over::Evicted(slot.reason())),
-    };
+    let acted = crate::tcp::acted(run, &faults, &account, &program, &relay);
+    let over = Carried::new(&relay, &account, acted, &slot, &live).await;
     faults.count_at_end(&run.inject, &relay.faulty(), &account.ledger.gate, true);
     run.record(account.relayed(over.as_ref(), &program, &client, run.path(&client)));
     run.seen.urgent.forget(&inner.into());
@@ -475,7 +470,7 @@ async fn by_stack(
 /// By a socket of the program's network, to its loopback.
 async fn by_loopback(run: &Run, (client, from): (TcpStream, SocketAddr), to: SocketAddr, slot: Slot) {
     let account = run.show(ConnectionReport::new(to, from));
-    account.context.borrow_mut().inward = true;
+    account.context.change(|context| context.inward = true);
     let live = run.live.enter();
     let flow = FaultFlow::new(Proto::Tcp, to, from);
     let faults = run.inject.between_sockets(flow, &destination(from, to.port()));

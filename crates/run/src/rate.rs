@@ -1,7 +1,9 @@
 //! The rate of the data in one direction of a connection.
 
 use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::moment::Moment;
 
 /// The interval over which the peak is measured.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -21,37 +23,42 @@ pub struct Rate {
 #[derive(Debug, Default)]
 pub struct Meter {
     bytes: Cell<u64>,
-    /// The first data and the last.
-    span: Cell<Option<(Instant, Instant)>>,
+    /// The times of the first data and the last.
+    first: Cell<Option<Moment>>,
+    last: Cell<Option<Moment>>,
     /// The beginning of the current window, and the bytes in it.
-    window: Cell<Option<(Instant, u64)>>,
+    window: Cell<Option<Moment>>,
+    within: Cell<u64>,
     peak: Cell<u64>,
 }
 
 impl Meter {
     /// Data passes now.
-    pub fn add(&self, bytes: usize, now: Instant) {
+    pub fn add(&self, bytes: usize, now: Moment) {
         let bytes = bytes as u64;
         self.bytes.set(self.bytes.get() + bytes);
-        self.span.set(Some((self.span.get().map_or(now, |(first, _)| first), now)));
-        let (begun, within) = self.window.get().unwrap_or((now, 0));
-        if now - begun < WINDOW {
-            self.window.set(Some((begun, within + bytes)));
-            return;
+        self.first.set(self.first.get().or(Some(now)));
+        self.last.set(Some(now));
+        let elapsed = self.window.get().map(|begun| now.since(begun));
+        if let Some(elapsed) = elapsed {
+            if elapsed < WINDOW {
+                self.within.set(self.within.get() + bytes);
+                return;
+            }
+            self.peak.set(self.peak.get().max(per_second(self.within.get(), elapsed)));
         }
-        self.peak.set(self.peak.get().max(per_second(within, now - begun)));
-        self.window.set(Some((now, bytes)));
+        self.window.set(Some(now));
+        self.within.set(bytes);
     }
 
     /// The time of the first data.
-    pub fn first(&self) -> Option<Instant> {
-        self.span.get().map(|(first, _)| first)
+    pub fn first(&self) -> Option<Moment> {
+        self.first.get()
     }
 
     /// `None`: there was no data, or all of it at once.
     pub fn rate(&self) -> Option<Rate> {
-        let (first, last) = self.span.get()?;
-        let elapsed = last - first;
+        let elapsed = self.last.get()?.since(self.first.get()?);
         if elapsed < SHORTEST {
             return None;
         }
@@ -68,12 +75,14 @@ fn per_second(bytes: u64, elapsed: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
     fn a_steady_flow_has_one_rate() {
         let (meter, begun) = (Meter::default(), Instant::now());
-        (0..=40).for_each(|i| meter.add(1000, begun + Duration::from_millis(100) * i));
+        (0..=40).for_each(|i| meter.add(1000, (begun + Duration::from_millis(100) * i).into()));
         let rate = meter.rate().unwrap();
         assert_eq!(rate.mean, 10_250);
         assert!((10_000..=10_250).contains(&rate.peak), "{rate:?}");
@@ -82,9 +91,9 @@ mod tests {
     #[test]
     fn a_burst_is_the_peak_and_a_pause_lowers_the_mean_only() {
         let (meter, begun) = (Meter::default(), Instant::now());
-        (0..10).for_each(|i| meter.add(100_000, begun + Duration::from_millis(100) * i));
-        meter.add(1, begun + Duration::from_secs(1));
-        meter.add(1, begun + Duration::from_secs(10));
+        (0..10).for_each(|i| meter.add(100_000, (begun + Duration::from_millis(100) * i).into()));
+        meter.add(1, (begun + Duration::from_secs(1)).into());
+        meter.add(1, (begun + Duration::from_secs(10)).into());
         let rate = meter.rate().unwrap();
         assert_eq!((rate.mean, rate.peak), (100_000, 1_000_000));
     }
@@ -93,8 +102,8 @@ mod tests {
     fn data_that_comes_at_once_has_no_rate() {
         let (meter, now) = (Meter::default(), Instant::now());
         assert_eq!(meter.rate(), None);
-        meter.add(5, now);
-        meter.add(5, now + Duration::from_micros(10));
+        meter.add(5, now.into());
+        meter.add(5, (now + Duration::from_micros(10)).into());
         assert_eq!(meter.rate(), None);
     }
 }

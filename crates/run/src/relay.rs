@@ -4,27 +4,34 @@
 //! other side likes; a reset as a reset, after the bytes before it have been delivered. Neither side is read faster
 //! than the other accepts data (backpressure).
 
+mod running;
+
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lastack::{Cause, End, TcpState, TcpStream};
 use tokio::io::Interest;
 use tokio::net::TcpStream as HostStream;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 
 use crate::acks::Acks;
+use crate::budget::Idle;
 use crate::course::Course;
 use crate::host::inner::{Flow, Inner};
 use crate::host::scratch;
-use crate::host::socket::outstanding;
+use crate::host::socket::{close_with_reset, outstanding};
 use crate::host::urgent;
 use crate::inject::{self, Gate, Held};
 use crate::report::{Path, Proto};
 use crate::tap::Urgent;
+use crate::task::Waiting;
+
+pub(crate) use running::Boxed;
+pub use running::Running;
 
 /// Max bytes of a turn: the other connections have theirs, and the driver sends these bytes while they are in the CPU's
 /// cache.
@@ -94,6 +101,8 @@ pub struct RelayStats {
     pub delivered: Cell<bool>,
     /// The program sends keep-alive probes, and the remote has not answered.
     pub unanswered: Cell<bool>,
+    /// The task, which has to close with the run.
+    pub waiting_to_close: Waiting,
     /// Observations for the report.
     pub course: Course,
     /// Where a fault stops it.
@@ -127,6 +136,12 @@ impl RelayStats {
     }
 }
 
+impl Idle for RelayStats {
+    fn idle(&self) -> Duration {
+        self.course.idle_since_begin()
+    }
+}
+
 /// A relayed connection.
 #[derive(Debug)]
 pub struct Relay<'a> {
@@ -135,7 +150,6 @@ pub struct Relay<'a> {
     ledger: &'a RelayStats,
     /// The program's own socket.
     inner: &'a Inner,
-    flow: &'a Flow,
     /// Which of the program's data is acknowledged.
     acks: Acks<'a>,
     /// The marks of urgent data.
@@ -152,65 +166,25 @@ impl<'a> Relay<'a> {
         ledger: &'a RelayStats,
         inner: &'a Inner,
         urgent: &'a Urgent,
-        flow: &'a Flow,
         reset: Option<io::Error>,
     ) -> Self {
         let failed = Cell::new(reset.map(|error| errno(&error)));
         let acks = Acks::new(program, host, ledger);
-        Self { program, host, ledger, inner, flow, acks, urgent, failed }
+        Self { program, host, ledger, inner, acks, urgent, failed }
     }
 
     /// Relays until the connection has ended, and passes the end on.
-    pub async fn run(&self) -> Over {
-        let established = Instant::now();
-        let (mut up, mut down) = (pin!(self.up()), pin!(self.down()));
-        let (mut watch, mut acks) = (pin!(self.watch()), pin!(self.acks.attend()));
-        // Fields that most connections do not need, or only at their end, are on the heap: an idle one has a small future.
-        let mut abandoned: Option<Pin<Box<dyn Future<Output = ()> + '_>>> = None;
-        let (mut up_done, mut down_done) = (false, false);
-        let over = loop {
-            if up_done && !down_done && abandoned.is_none() {
-                abandoned = Some(Box::pin(self.abandoned()));
-            }
-            let result = tokio::select! {
-                result = &mut up, if !up_done => { up_done = true; result }
-                result = &mut down, if !down_done => { down_done = true; result }
-                over = &mut watch => Err(over),
-                () = &mut acks => Ok(()),
-                () = poll_fn(|cx| abandoned.as_mut().map_or(Poll::Pending, |abandoned| abandoned.as_mut().poll(cx))),
-                    if !down_done => Err(Over::LetGo),
-            };
-            match result {
-                Err(over) => break over,
-                Ok(()) if up_done && down_done => break Box::pin(self.settle()).await,
-                Ok(()) => {}
-            }
-        };
-        match &over {
-            // The kernels of both sides go on alone, as with any connection that a program has closed.
-            Over::Orderly | Over::LetGo | Over::Injected(_) | Over::Evicted(_) => {}
-            Over::Host(_) => {
-                let rest = async {
-                    if !down_done {
-                        self.patiently(down).await;
-                    }
-                    self.deliver_to_program().await;
-                    sleep_until(established + GRACE).await;
-                };
-                Box::pin(rest).await;
-            }
-            Over::Program(_) => {
-                let rest = async {
-                    if !up_done {
-                        self.patiently(up).await;
-                    }
-                    self.deliver_to_remote().await;
-                };
-                Box::pin(rest).await;
-                self.reset_remote();
-            }
+    pub fn run(&'a self) -> Running<'a> {
+        Running::new(self)
+    }
+
+    /// The connection as the program sees it.
+    fn flow(&self) -> Flow {
+        let known = "a stream has its addresses";
+        Flow {
+            program: self.program.peer_addr().expect(known),
+            remote: self.program.local_addr().expect(known),
         }
-        over
     }
 
     /// The state of our end, and the path as measured by the host's kernel.
@@ -220,7 +194,8 @@ impl<'a> Relay<'a> {
 
     /// The connection, for faults.
     pub fn faulty(&self) -> inject::Flow {
-        inject::Flow::new(Proto::Tcp, self.flow.program, self.flow.remote)
+        let Flow { program, remote } = self.flow();
+        inject::Flow::new(Proto::Tcp, program, remote)
     }
 
     /// Whether data of the program is not yet acknowledged by the remote.
@@ -230,55 +205,41 @@ impl<'a> Relay<'a> {
 
     /// Closes the host's socket, once it is dropped, with RST (`Rule::RstAbort`).
     pub fn reset_remote(&self) {
-        // Fails only on a descriptor that is not a socket.
-        let _never = socket2::SockRef::from(self.host).set_linger(Some(Duration::ZERO));
+        close_with_reset(self.host);
     }
 
-    /// From the program to the remote, up to the program's FIN.
-    async fn up(&self) -> Result<(), Over> {
-        loop {
-            self.gate(Side::Program, self.ledger.to_remote.get()).await;
-            match poll_fn(|cx| self.poll_up(cx)).await {
-                // A fault has closed the gate meanwhile.
-                Ok(Some(0)) if self.ledger.gate.room(Side::Program, self.ledger.to_remote.get()) == 0 => {}
-                Ok(Some(0)) => {
-                    self.ledger.blocked.set(true);
-                    let writable = poll_fn(|cx| self.host.poll_write_ready(cx)).await;
-                    self.ledger.blocked.set(false);
-                    writable.map_err(|error| self.host_failed(&error))?;
-                }
-                Ok(Some(bytes)) => {
-                    add(&self.ledger.to_remote, bytes);
-                    self.acks.wrote();
-                }
-                Ok(None) => {
-                    // A reset that was reported to another call shows as an end of stream.
-                    if let Some(end) = self.program.end().filter(|end| end.cause != Cause::Orderly) {
-                        return Err(Over::Program(Box::new(end)));
-                    }
-                    Box::pin(self.ledger.gate.fin(Side::Program)).await;
-                    // Fails on a connection that was reset, which `watch` reports.
-                    let _reset = socket2::SockRef::from(self.host).shutdown(std::net::Shutdown::Write);
-                    self.ledger.fin(Side::Program);
-                    self.acks.finished();
-                    return Ok(());
-                }
-                Err(over) => return Err(over),
-            }
+    /// Data of the program was written to the host's socket.
+    fn passed_up(&self, bytes: usize) {
+        add(&self.ledger.to_remote, bytes);
+        self.acks.wrote();
+    }
+
+    /// Whether the end of the program's stream is its FIN: a reset that was reported to another call shows as one.
+    fn is_end_of_stream(&self) -> Result<(), Over> {
+        match self.program.end().filter(|end| end.cause != Cause::Orderly) {
+            Some(end) => Err(Over::Program(Box::new(end))),
+            None => Ok(()),
         }
     }
 
-    /// The number of bytes that may pass the gate from this side, once it is not 0.
-    async fn gate(&self, from: Side, passed: u64) -> usize {
-        match self.ledger.gate.room(from, passed) {
-            // On the heap, as few connections have faults.
-            0 => Box::pin(self.ledger.gate.left(from, passed)).await,
-            left => left,
-        }
+    /// Passes the program's FIN on.
+    fn finish_up(&self) {
+        // Fails on a connection that was reset, which the next poll sees.
+        let _reset = socket2::SockRef::from(self.host).shutdown(std::net::Shutdown::Write);
+        self.ledger.fin(Side::Program);
+        self.acks.finished();
+    }
+
+    /// Passes the remote's FIN on.
+    fn finish_down(&self) {
+        self.ledger.fin(Side::Remote);
+        self.acks.heard();
+        // Fails on a connection that has ended, which the next poll sees.
+        let _over = self.program.shutdown_write();
     }
 
     /// Writes what is readable, and may pass the gate, to the host's socket, in place. 0: there is no room.
-    fn poll_up(&self, cx: &mut std::task::Context<'_>) -> Poll<Result<Option<usize>, Over>> {
+    fn poll_up(&self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, Over>> {
         let left = self.ledger.gate.room(Side::Program, self.ledger.to_remote.get());
         let mark = self.next_mark();
         let mut failed = None;
@@ -319,46 +280,15 @@ impl<'a> Relay<'a> {
             return None;
         }
         let begin = self.program.initial_numbers().ok()?.peers?.wrapping_add(1);
-        self.urgent.next((*self.flow).into(), begin.wrapping_add(self.ledger.to_remote.get() as u32))
+        self.urgent.next(self.flow().into(), begin.wrapping_add(self.ledger.to_remote.get() as u32))
     }
 
     /// The next byte for the program is urgent.
     fn mark_next(&self) {
         if let Some(initial) = self.program.initial_numbers().ok().and_then(|numbers| numbers.ours) {
             let next = initial.wrapping_add(1).wrapping_add(self.ledger.to_program.get() as u32);
-            self.urgent.mark((*self.flow).into(), next);
+            self.urgent.mark(self.flow().into(), next);
         }
-    }
-
-    /// From the remote to the program, up to the remote's FIN.
-    async fn down(&self) -> Result<(), Over> {
-        // In whole segments, so that a turn does not end in a small one.
-        let segment = self.program.info().map_or(1, |info| info.mss.max(1)) as usize;
-        let turn = TURN - TURN % segment.min(TURN);
-        loop {
-            self.program.writable().await.map_err(|error| self.program_failed(&error))?;
-            // The directions are polled by one task: each may be the only one that waits for its part of the readiness,
-            // which takes less memory than a future.
-            poll_fn(|cx| self.host.poll_read_ready(cx)).await.map_err(|error| self.host_failed(&error))?;
-            let left = self.gate(Side::Remote, self.ledger.from_remote.get()).await;
-            match self.pass_down(left.min(turn)) {
-                Ok(Some(0)) => break,
-                Ok(Some(bytes)) if bytes == turn => give_way().await,
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(self.host_failed(&error)),
-            }
-        }
-        // A reset that was reported to another call shows as an end of stream.
-        if let Some(errno) = self.failed.get() {
-            return Err(Over::Host(errno));
-        }
-        Box::pin(self.ledger.gate.fin(Side::Remote)).await;
-        self.ledger.fin(Side::Remote);
-        self.acks.heard();
-        // Fails on a connection that has ended, which `watch` reports.
-        let _over = self.program.shutdown_write();
-        Ok(())
     }
 
     /// Reads once, up to `left` bytes, into the free space of the program's side. `None`: there is none, or the side
@@ -404,14 +334,6 @@ impl<'a> Relay<'a> {
         read
     }
 
-    /// Waits until either side has ended, other than cleanly.
-    async fn watch(&self) -> Over {
-        tokio::select! {
-            over = self.host_trouble() => over,
-            over = self.program_over() => over,
-        }
-    }
-
     /// The host's connection can fail while neither direction waits for it: after the remote's FIN, or while the
     /// program does not read.
     async fn host_trouble(&self) -> Over {
@@ -438,25 +360,14 @@ impl<'a> Relay<'a> {
         let _forgotten = self.host.try_io(Interest::ERROR, || Err::<(), _>(ErrorKind::WouldBlock.into()));
     }
 
-    async fn program_over(&self) -> Over {
-        let over = match self.program.closed().await {
-            Ok(end) if end.cause != Cause::Orderly => Some(Over::Program(Box::new(end))),
-            // The directions see this themselves.
-            _ => None,
-        };
-        match over {
-            Some(over) => over,
-            None => pending().await,
-        }
-    }
-
     /// Waits until no process of the program holds the connection; its kernel then ends it after a while.
     async fn abandoned(&self) {
+        let flow = self.flow();
         let mut pause = LET_GO;
         loop {
             sleep(pause).await;
             pause = (pause * 2).min(LET_GO_MAX);
-            match self.inner.look(*self.flow) {
+            match self.inner.look(flow) {
                 Ok(Some(found)) if !found.orphan => {}
                 Ok(_) => return,
                 // The system does not report it.
@@ -513,8 +424,8 @@ impl<'a> Relay<'a> {
     }
 
     /// Runs a direction for as long as it makes progress.
-    async fn patiently<F: Future<Output = Result<(), Over>>>(&self, direction: Pin<&mut F>) {
-        self.while_moving(direction, || u64::MAX - self.ledger.moved()).await;
+    async fn patiently(&self, direction: impl FnMut(&mut Context<'_>) -> Poll<Result<(), Over>>) {
+        self.while_moving(pin!(poll_fn(direction)), || u64::MAX - self.ledger.moved()).await;
     }
 
     /// Waits for `future` for as long as `left` keeps decreasing.
@@ -541,21 +452,6 @@ impl<'a> Relay<'a> {
             None => Over::Host(errno(error)),
         }
     }
-}
-
-/// Lets the tasks that are ready run first. Unlike tokio's `yield_now`, it does not look for events first, which is a
-/// system call.
-async fn give_way() {
-    let mut given = false;
-    poll_fn(|cx| {
-        if given {
-            return Poll::Ready(());
-        }
-        given = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// The first `left` bytes of these.

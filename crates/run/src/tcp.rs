@@ -2,7 +2,9 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use lastack::{End, Host, InterceptedTcp, TcpStream};
@@ -14,9 +16,11 @@ use super::account::ConnectionReport;
 use super::budget::Slot;
 use super::closing::Live;
 use super::dns;
+use super::headers::Registered;
 use super::plan::Route;
-use super::relay::{Over, Relay, Side};
+use super::relay::{Boxed, Over, Relay, Running, Side};
 use crate::host::inner::Flow;
+use crate::host::socket::close_with_reset;
 use crate::host::{self, Connected, Failure, Said};
 use crate::inject::{AtSyn, Flow as FaultFlow, Held, Plan as Faults};
 use crate::proxy::Refused;
@@ -58,12 +62,35 @@ struct Open {
     live: Live,
 }
 
+/// A connection that is relayed. It is on the heap, so that it is not moved from future to future, each of which would
+/// have room for it.
+struct Connection<'a> {
+    program: TcpStream,
+    host: Registered<'a>,
+    reset: Option<std::io::Error>,
+    account: Rc<ConnectionReport>,
+    faults: Faults,
+    slot: Slot,
+    live: Live,
+}
+
 async fn connection(run: &Run, syn: Box<InterceptedTcp>, live: &Live) {
     // On the heap for as long as it takes: the future of an open connection is smaller without it.
-    let open = Box::pin(open(run, syn, live)).await;
-    if let Some((open, account, faults)) = open {
-        relay(run, open, &account, &faults).await;
+    if let Some(connection) = Box::pin(establish(run, syn, live)).await {
+        relay(run, connection).await;
     }
+}
+
+/// Connects both sides, or passes the remote's answer on.
+async fn establish<'a>(run: &'a Run, syn: Box<InterceptedTcp>, live: &Live) -> Option<Box<Connection<'a>>> {
+    let (Open { syn, connected, slot, live }, account, faults) = open(run, syn, live).await?;
+    let Connected { stream: host, reset, max_segment } = connected;
+    let _over = host.set_nodelay(true);
+    let host = run.headers.register(flow_of(&syn).into(), host);
+    let program = accept(run, syn, (&host, max_segment), &account, &live).await?;
+    // The kernels of both ends have applied Nagle's algorithm. Fails only on a connection that is over.
+    let _over = program.set_nodelay(true);
+    Some(Box::new(Connection { program, host, reset, account, faults, slot, live }))
 }
 
 /// Answers the SYN, unless the remote has accepted.
@@ -75,7 +102,7 @@ async fn open(
     let (program, remote) = (syn.peer_addr(), syn.local_addr());
     let account = run.show(ConnectionReport::new(program, remote));
     let faulty = FaultFlow::new(Proto::Tcp, program, remote);
-    *account.context.borrow_mut() = run.context(&faulty);
+    account.context.change(|context| *context = run.context(&faulty));
     let candidates = match run.plan.place(remote) {
         Route::Remote(remote) => vec![remote],
         Route::Resolver => {
@@ -88,16 +115,15 @@ async fn open(
         }
     };
     let actual = candidates.first().copied();
-    if run.is_denied(&mut account.context.borrow_mut(), Proto::Tcp, remote, actual) {
+    if account.context.change(|context| run.is_denied(context, Proto::Tcp, remote, actual)) {
         deny(run, *syn, &account);
         return None;
     }
     let via = actual.and_then(|actual| run.plan.via(actual.ip())).map(ToString::to_string);
-    account.context.borrow_mut().via = via;
-    let faults = {
-        let name = account.context.borrow().name.clone();
-        run.inject.connection(faulty, actual.map(|actual| actual.ip()), name.as_deref())
-    };
+    let faults = account.context.change(|context| {
+        context.via = via;
+        run.inject.connection(faulty, actual.map(|actual| actual.ip()), context.name.as_deref())
+    });
     let syn = match faults.answer(&run.inject, &faulty) {
         Some(answer) => Box::new(answer_by_fault(run, *syn, &account, live, answer).await?),
         None => syn,
@@ -139,13 +165,13 @@ async fn attempt(
     };
     match ask(run, &syn, candidates, live).await {
         Answer::Connected(connected) => {
-            account.context.borrow_mut().connect = Some(begun.elapsed());
+            account.context.change(|context| context.connect = Some(begun.elapsed()));
             run.rivals.established(remote);
             return Some(Open { syn, connected, slot, live: run.live.enter() });
         }
         Answer::Failed(failure) => pass_on(run, *syn, account, &failure),
         Answer::Refused(refused) => {
-            account.context.borrow_mut().proxy_failed = refused.by_proxy;
+            account.context.change(|context| context.proxy_failed = refused.by_proxy);
             let record = account.failed_by_proxy(&refused);
             run.record(record);
             answer(run, *syn, &refused.failure);
@@ -352,7 +378,7 @@ async fn accept(
     accepted
         .inspect_err(|error| {
             // The remote has a connection that the program does not have.
-            let _never = socket2::SockRef::from(host).set_linger(Some(Duration::ZERO));
+            close_with_reset(host);
             run.record(match lastack::EndError::find(error) {
                 Some(end) => account.probed(end),
                 None => account.no_answer(),
@@ -361,42 +387,56 @@ async fn accept(
         .ok()
 }
 
-/// Accepts the program's connection, and relays both.
-async fn relay(run: &Run, open: Open, account: &ConnectionReport, faults: &Faults) {
-    let Open { syn, connected: Connected { stream: host, reset, max_segment }, slot, live } = open;
-    let flow = flow_of(&syn);
-    let _over = host.set_nodelay(true);
-    let registered = run.headers.register(&flow, &host);
-    let Some(program) = accept(run, syn, (&host, max_segment), account, &live).await else { return };
-    // The kernels of both ends have applied Nagle's algorithm. Fails only on a connection that is over.
-    let _over = program.set_nodelay(true);
-    let relay = Relay::new(&program, &host, &account.ledger, &run.inner, &run.seen.urgent, &flow, reset);
+/// Relays the data and the end of an established connection.
+async fn relay(run: &Run, mut connection: Box<Connection<'_>>) {
+    let reset = connection.reset.take();
+    let Connection { program, host, account, faults, slot, live, .. } = &*connection;
+    let relay = Relay::new(program, host, &account.ledger, &run.inner, &run.seen.urgent, reset);
     if !run.plan.published.is_empty() {
         account.ledger.course.announce_to(run.announced.clone());
     }
-    run.report.opened(|| account.relayed(None, &program, &host, run.path(&host)));
-    account.may_be_evicted(&slot);
+    run.report.opened(|| account.relayed(None, program, host, run.path(&**host)));
+    account.may_be_evicted(slot);
+    account.context.pack(run.names.of(account.remote().ip()));
     faults.prepare(&account.ledger.gate, run.inject.elapsed());
-    let acted = async {
-        if faults.is_empty() {
-            return std::future::pending().await;
-        }
-        // On the heap, as few connections have faults.
-        Box::pin(ended_by_fault(run, faults, account, &program, &relay)).await
+    let acted = acted(run, faults, account, program, &relay);
+    let over = Carried::new(&relay, account, acted, slot, live).await;
+    Box::pin(end(run, over, relay.is_waiting(), connection)).await;
+}
+
+/// What waits until a fault ends the connection, whose gate is prepared; `None`: it has no faults.
+pub fn acted<'a>(
+    run: &'a Run,
+    faults: &'a Faults,
+    account: &'a ConnectionReport,
+    program: &'a TcpStream,
+    relay: &'a Relay<'a>,
+) -> Option<Boxed<'a, Held>> {
+    if faults.is_empty() {
+        return None;
+    }
+    let ledger = &account.ledger;
+    let passed = |side| match side {
+        Side::Program => ledger.to_remote.get(),
+        Side::Remote => ledger.from_remote.get(),
     };
-    let over = tokio::select! {
-        over = carry(&relay, account, &live) => over,
-        held = acted => Some(Over::Injected(held)),
-        () = slot.evicted() => Some(Over::Evicted(slot.reason())),
-    };
-    faults.count_at_end(&run.inject, &relay.faulty(), &account.ledger.gate, true);
-    run.record(account.relayed(over.as_ref(), &program, &host, run.path(&host)));
+    Some(Box::pin(async move {
+        faults.act(&run.inject, &relay.faulty(), &ledger.gate, program, passed, || relay.reset_remote()).await
+    }))
+}
+
+/// Records how the connection has ended, and passes the end on. `waits`: data of the program was not acknowledged.
+async fn end(run: &Run, over: Option<Over>, waits: bool, connection: Box<Connection<'_>>) {
+    let Connection { program, host, account, faults, slot: _slot, live, .. } = *connection;
+    let flow = Flow { program: account.local(), remote: account.remote() };
+    let faulty = FaultFlow::new(Proto::Tcp, flow.program, flow.remote);
+    faults.count_at_end(&run.inject, &faulty, &account.ledger.gate, true);
+    run.record(account.relayed(over.as_ref(), &program, &host, run.path(&*host)));
     run.seen.urgent.forget(&flow.into());
     match over {
         // One side does not notice its end.
         Some(Over::Injected(Held::Remote)) => live.closing().await,
         Some(Over::Injected(Held::Program)) => {
-            drop(registered);
             drop(host);
             live.closing().await;
             program.abort();
@@ -405,36 +445,18 @@ async fn relay(run: &Run, open: Open, account: &ConnectionReport, faults: &Fault
         // remote has not sent would make a truncated stream look complete.
         None if !account.ledger.remote_fin.get() => program.abort(),
         Some(Over::Evicted(_)) => {
-            relay.reset_remote();
+            close_with_reset(&*host);
             program.abort();
         }
         // The program's kernel waits for the remote's FIN with its usual timeout. So does the host's, once its socket
         // is closed.
         Some(Over::LetGo) => drop(program.mute()),
         Some(Over::Host(errno)) => {
-            let waits = relay.is_waiting();
-            drop(registered);
             drop(host);
-            Box::pin(end_as_the_host_did(run, &program, flow, errno, waits, &live)).await;
+            end_as_the_host_did(run, &program, flow, errno, waits, &live).await;
         }
         _ => {}
     }
-}
-
-/// Waits until a fault ends the connection, whose gate is prepared.
-pub async fn ended_by_fault(
-    run: &Run,
-    faults: &Faults,
-    account: &ConnectionReport,
-    program: &TcpStream,
-    relay: &Relay<'_>,
-) -> Held {
-    let (ledger, gate) = (&account.ledger, &account.ledger.gate);
-    let passed = |side| match side {
-        Side::Program => ledger.to_remote.get(),
-        Side::Remote => ledger.from_remote.get(),
-    };
-    faults.act(&run.inject, &relay.faulty(), gate, program, passed, || relay.reset_remote()).await
 }
 
 /// The host's connection has failed; the program's fails in the same way.
@@ -480,20 +502,56 @@ async fn forgotten(run: &Run, flow: Flow) {
 const FORGOTTEN: Duration = Duration::from_secs(1800);
 const FORGOTTEN_LOOK: Duration = Duration::from_secs(2);
 
-/// `None`: the run ended before the connection did.
-pub async fn carry(relay: &Relay<'_>, account: &ConnectionReport, live: &Live) -> Option<Over> {
-    live.watch(&account.ledger);
-    tokio::select! {
-        over = relay.run() => Some(over),
-        never = account.watch(relay) => match never {},
-        () = live.closing() => {
-            // Without the program's FIN a FIN to the remote would be false. With it, the host's kernel completes the
-            // close alone.
-            if !account.ledger.program_fin.get() {
-                relay.reset_remote();
-            }
-            None
+/// The relay of a connection: until it has ended, or is ended by a fault, by a lack of descriptors (`Some`), or with the
+/// run (`None`).
+pub struct Carried<'a> {
+    relay: &'a Relay<'a>,
+    running: Running<'a>,
+    account: &'a ConnectionReport,
+    acted: Option<Boxed<'a, Held>>,
+    /// Measures what is shown.
+    measured: Option<Boxed<'a, Infallible>>,
+    slot: &'a Slot,
+    live: &'a Live,
+}
+
+impl<'a> Carried<'a> {
+    /// `acted`: waits until a fault ends it.
+    pub fn new(
+        relay: &'a Relay<'a>,
+        account: &'a ConnectionReport,
+        acted: Option<Boxed<'a, Held>>,
+        slot: &'a Slot,
+        live: &'a Live,
+    ) -> Self {
+        live.watch(&account.ledger);
+        Carried { relay, running: relay.run(), account, acted, measured: account.measure(relay), slot, live }
+    }
+}
+
+impl Future for Carried<'_> {
+    type Output = Option<Over>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Over>> {
+        if let Poll::Ready(over) = Pin::new(&mut self.running).poll(cx) {
+            return Poll::Ready(Some(over));
         }
+        if let Some(Poll::Ready(held)) = self.acted.as_mut().map(|acted| acted.as_mut().poll(cx)) {
+            return Poll::Ready(Some(Over::Injected(held)));
+        }
+        if self.slot.poll_evicted(cx).is_ready() {
+            return Poll::Ready(Some(Over::Evicted(self.slot.reason())));
+        }
+        if let Some(measured) = &mut self.measured {
+            let _never = measured.as_mut().poll(cx);
+        }
+        ready!(self.live.poll_closing(&self.account.ledger, cx));
+        // Without the program's FIN a FIN to the remote would be false. With it, the host's kernel completes the
+        // close alone.
+        if !self.account.ledger.program_fin.get() {
+            self.relay.reset_remote();
+        }
+        Poll::Ready(None)
     }
 }
 
@@ -509,8 +567,17 @@ mod tests {
     fn a_connection_takes_little_memory() {
         type Arguments = (&'static Run, Box<InterceptedTcp>, &'static Live);
         let future = size_of_output(|(run, syn, live): Arguments| connection(run, syn, live));
-        assert!(future <= 2200, "{future} bytes: what most connections do not need belongs on the heap");
-        let statistics = size_of::<crate::relay::RelayStats>();
-        assert!(statistics <= 400, "{statistics} bytes");
+        let parts = [
+            ("the future", future, 448),
+            ("both sockets", size_of::<Connection<'_>>(), 216),
+            ("its report", size_of::<ConnectionReport>(), 136),
+            ("its statistics", size_of::<crate::relay::RelayStats>(), 224),
+        ];
+        for (part, bytes, max) in parts {
+            assert!(
+                bytes <= max,
+                "{part}: {bytes} bytes; what most connections do not need belongs on the heap"
+            );
+        }
     }
 }

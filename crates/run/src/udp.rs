@@ -227,7 +227,9 @@ impl Flows {
         }
         let mapping = Rc::new(mapping);
         let of_slot = Rc::downgrade(&mapping);
-        slot.watch(move || of_slot.upgrade().map_or(Duration::MAX, |mapping| mapping.last().elapsed()));
+        slot.watch(Rc::new(move || {
+            of_slot.upgrade().map_or(Duration::MAX, |mapping| mapping.last().elapsed())
+        }));
         mapping.hold(slot);
         self.mappings.borrow_mut().insert(key, mapping.clone());
         let (flows, of_task) = (self.clone(), mapping.clone());

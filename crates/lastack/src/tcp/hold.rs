@@ -2,11 +2,11 @@
 
 use crate::tcp::TcpStream;
 use crate::wakers::Interest;
-use lastack_engine::InitialNumbers;
+use lastack_engine::{InitialNumbers, Tcp, TcpError};
 use lastack_wire::icmp::IcmpError;
 use std::io;
 use std::net::IpAddr;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 /// For relays.
 impl TcpStream {
@@ -75,10 +75,15 @@ impl TcpStream {
     /// # Errors
     /// The link failed or the driver was dropped.
     pub async fn ack_wanted(&self) -> io::Result<()> {
-        let asked = |tcp: &mut lastack_engine::Tcp<'_>| {
-            if tcp.ack_wanted() { Poll::Ready(Ok(())) } else { Poll::Pending }
-        };
-        self.wait(Interest::Acknowledge(self.id), asked).await
+        self.wait(Interest::Acknowledge(self.id), is_ack_wanted).await
+    }
+
+    /// As [`ack_wanted`](Self::ack_wanted), for a hand-written future.
+    ///
+    /// # Errors
+    /// As [`ack_wanted`](Self::ack_wanted).
+    pub fn poll_ack_wanted(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll(cx, Interest::Acknowledge(self.id), is_ack_wanted)
     }
 
     /// From now on nothing is sent to the peer, and everything that it sends is ignored except a reset, as if the
@@ -104,4 +109,8 @@ impl TcpStream {
             Ok(())
         })
     }
+}
+
+fn is_ack_wanted(tcp: &mut Tcp<'_>) -> Poll<Result<(), TcpError>> {
+    if tcp.ack_wanted() { Poll::Ready(Ok(())) } else { Poll::Pending }
 }

@@ -145,8 +145,15 @@ impl TcpStream {
     /// # Errors
     /// The link failed or the driver was dropped before that.
     pub async fn closed(&self) -> io::Result<End> {
-        let over = |tcp: &mut Tcp<'_>| tcp.end().cloned().map_or(Poll::Pending, |end| Poll::Ready(Ok(end)));
-        self.wait(Interest::End(self.id), over).await
+        self.wait(Interest::End(self.id), has_ended).await
+    }
+
+    /// As [`closed`](Self::closed), for a hand-written future.
+    ///
+    /// # Errors
+    /// As [`closed`](Self::closed).
+    pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<io::Result<End>> {
+        self.poll(cx, Interest::End(self.id), has_ended)
     }
 
     /// Waits until the peer has acknowledged all written data, and the FIN if the stream was shut down.
@@ -270,7 +277,7 @@ impl TcpStream {
     }
 
     /// A call that may have to wait, polled.
-    fn poll<T>(
+    pub(super) fn poll<T>(
         &self,
         cx: &mut Context<'_>,
         interest: Interest,
@@ -626,6 +633,11 @@ pub(super) fn send_all(tcp: &mut Tcp<'_>, texts: &[IoSlice<'_>]) -> Poll<Result<
         }
     }
     Poll::Ready(Ok(sent))
+}
+
+/// How the connection ended, once it has.
+fn has_ended(tcp: &mut Tcp<'_>) -> Poll<Result<End, TcpError>> {
+    tcp.end().cloned().map_or(Poll::Pending, |end| Poll::Ready(Ok(end)))
 }
 
 /// Whether a read would be ready. Does not poll a connection that has ended: that would take its error.

@@ -44,6 +44,12 @@ pub fn outstanding(socket: &impl AsFd, fin: bool) -> io::Result<Outstanding> {
     Ok(Outstanding { unsent: data_unsent, unacked, fin })
 }
 
+/// Makes the socket of a connection send RST (`Rule::RstAbort`) when it is closed.
+pub fn close_with_reset(socket: &impl AsFd) {
+    // Fails only on a descriptor that is not a socket.
+    let _never = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
+}
+
 /// linux/sockios.h.
 const SIOCOUTQNSD: libc::Ioctl = 0x894b;
 

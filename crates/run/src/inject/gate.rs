@@ -1,6 +1,6 @@
 //! Where the relay of a connection stops: a limit of bytes in each direction, and a FIN that is delayed or suppressed.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -8,8 +8,12 @@ use tokio::sync::Notify;
 use crate::relay::Side;
 
 /// The gate of a connection; open, unless a fault closes it.
+#[derive(Debug, Default)]
+pub struct Gate(OnceCell<Box<Ways>>);
+
+/// Both directions, once a fault has an effect on one: few connections have faults.
 #[derive(Debug)]
-pub struct Gate {
+struct Ways {
     from_program: Way,
     from_remote: Way,
     reached: Notify,
@@ -41,7 +45,7 @@ impl Default for Way {
     }
 }
 
-impl Default for Gate {
+impl Default for Ways {
     fn default() -> Self {
         let (from_program, from_remote) = (Way::default(), Way::default());
         Self {
@@ -54,14 +58,25 @@ impl Default for Gate {
     }
 }
 
-impl Gate {
+impl Ways {
     fn way(&self, from: Side) -> &Way {
         if from == Side::Program { &self.from_program } else { &self.from_remote }
+    }
+}
+
+impl Gate {
+    fn ways(&self) -> &Ways {
+        self.0.get_or_init(Box::default)
+    }
+
+    fn way(&self, from: Side) -> &Way {
+        self.ways().way(from)
     }
 
     /// Opens it.
     pub(super) fn open(&self) {
-        for way in [&self.from_program, &self.from_remote] {
+        let Some(ways) = self.0.get() else { return };
+        for way in [&ways.from_program, &ways.from_remote] {
             way.limit.set(u64::MAX);
             way.fin.set(Fin::Passes);
         }
@@ -69,7 +84,9 @@ impl Gate {
 
     /// Wakes the tasks that wait at it.
     pub(super) fn has_changed(&self) {
-        self.changed.notify_waiters();
+        if let Some(ways) = self.0.get() {
+            ways.changed.notify_waiters();
+        }
     }
 
     /// Limits the bytes from this side.
@@ -90,22 +107,23 @@ impl Gate {
 
     /// Waits until the limit is reached from either side.
     pub(super) async fn reached(&self) {
-        self.reached.notified().await;
+        self.ways().reached.notified().await;
     }
 
     /// Whether a FIN was delayed.
     pub(super) fn fin_was_late(&self) -> bool {
-        self.fin_was_late.get()
+        self.0.get().is_some_and(|ways| ways.fin_was_late.get())
     }
 
     /// Whether data of this side has waited at its limit.
     pub(super) fn has_stopped(&self, from: Side) -> bool {
-        self.way(from).stopped.get()
+        self.0.get().is_some_and(|ways| ways.way(from).stopped.get())
     }
 
     /// The number of bytes that may still pass from this side, after `passed` ones.
     pub fn room(&self, from: Side, passed: u64) -> usize {
-        self.way(from).limit.get().saturating_sub(passed).try_into().unwrap_or(usize::MAX)
+        let limit = self.0.get().map_or(u64::MAX, |ways| ways.way(from).limit.get());
+        limit.saturating_sub(passed).try_into().unwrap_or(usize::MAX)
     }
 
     /// As [`room`](Self::room). If there is none the limit is reached, and this waits until it is raised.
@@ -123,16 +141,16 @@ impl Gate {
 
     /// Whether this side's FIN is delayed or suppressed.
     pub fn holds_fin(&self, from: Side) -> bool {
-        !matches!(self.way(from).fin.get(), Fin::Passes)
+        self.0.get().is_some_and(|ways| !matches!(ways.way(from).fin.get(), Fin::Passes))
     }
 
     /// Returns when this side's FIN may pass.
     pub async fn fin(&self, from: Side) {
         loop {
-            match self.way(from).fin.get() {
+            match self.0.get().map_or(Fin::Passes, |ways| ways.way(from).fin.get()) {
                 Fin::Passes => return,
                 Fin::Late(time) => {
-                    self.fin_was_late.set(true);
+                    self.ways().fin_was_late.set(true);
                     return tokio::time::sleep(time).await;
                 }
                 Fin::Stops => self.wait().await,
@@ -141,8 +159,8 @@ impl Gate {
     }
 
     async fn wait(&self) {
-        self.reached.notify_one();
-        self.changed.notified().await;
+        self.ways().reached.notify_one();
+        self.ways().changed.notified().await;
     }
 }
 

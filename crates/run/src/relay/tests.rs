@@ -32,9 +32,8 @@ async fn download(number: usize, program: Host, stack: TcpListener, turns: Turns
     });
     tokio::task::spawn_local(async move {
         let (ledger, inner) = (RelayStats::default(), Inner::new(None));
-        let flow = Flow { program: far.peer_addr().unwrap(), remote: host.peer_addr().unwrap() };
         let urgent = crate::tap::Urgent::default();
-        let relay = Relay::new(&far, &host, &ledger, &inner, &urgent, &flow, None);
+        let relay = Relay::new(&far, &host, &ledger, &inner, &urgent, None);
         let mut run = pin!(relay.run());
         let over = poll_fn(|cx| {
             let before = ledger.from_remote.get();

@@ -1,0 +1,288 @@
+//! A relay as one future, written by hand: an idle connection waits for a few events only, and what it needs for a while
+//! at most is on the heap for that while.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use lastack::Cause;
+use tokio::time::{Instant, sleep_until};
+
+use super::{GRACE, Over, Relay, Side, TURN};
+use crate::acks::Attending;
+
+/// A future that exists for a while only.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+/// Relays until the connection has ended, and passes the end on.
+pub struct Running<'a> {
+    relay: &'a Relay<'a>,
+    established: Instant,
+    up: Up<'a>,
+    down: Down<'a>,
+    /// Waits for an error of the host's socket while no read would report it.
+    trouble: Option<Boxed<'a, Over>>,
+    /// The program has closed, and the remote has not.
+    abandoned: Option<Boxed<'a, ()>>,
+    attending: Attending<'a>,
+    /// Relaying is over: the end is passed on.
+    end: Option<Boxed<'a, Over>>,
+}
+
+/// From the program to the remote, up to the program's FIN.
+enum Up<'a> {
+    /// Waits for data of the program.
+    Data,
+    /// Waits at the gate.
+    Gate(Boxed<'a, usize>),
+    /// Waits for room in the host's socket.
+    Room,
+    /// The program's FIN waits at the gate.
+    Fin(Boxed<'a, ()>),
+    Done,
+}
+
+/// From the remote to the program, up to the remote's FIN.
+struct Down<'a> {
+    waits: WaitsFor<'a>,
+    /// Max bytes of a turn, in whole segments, so that it does not end in a small one; 0: not known yet.
+    turn: usize,
+}
+
+enum WaitsFor<'a> {
+    /// Room on the program's side.
+    Room,
+    /// Data of the remote.
+    Data,
+    /// The gate.
+    Gate(Boxed<'a, usize>),
+    /// The gate, for the remote's FIN.
+    Fin(Boxed<'a, ()>),
+    Nothing,
+}
+
+impl<'a> Running<'a> {
+    pub(super) fn new(relay: &'a Relay<'a>) -> Self {
+        Self {
+            relay,
+            established: Instant::now(),
+            up: Up::Data,
+            down: Down { waits: WaitsFor::Room, turn: 0 },
+            trouble: None,
+            abandoned: None,
+            attending: Attending::default(),
+            end: None,
+        }
+    }
+
+    /// Ready when both directions are done (`None`), or one cannot go on.
+    fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Option<Over>> {
+        let relay = self.relay;
+        // An error that another call has taken from the host's socket.
+        if let Some(errno) = relay.failed.get() {
+            return Poll::Ready(Some(Over::Host(errno)));
+        }
+        for result in [self.up.poll(relay, cx), self.down.poll(relay, cx)] {
+            if let Poll::Ready(Err(over)) = result {
+                return Poll::Ready(Some(over));
+            }
+        }
+        if self.up.is_done() && self.down.is_done() {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(over) = self.poll_ends(cx) {
+            return Poll::Ready(Some(over));
+        }
+        relay.acks.poll(&mut self.attending, cx);
+        Poll::Pending
+    }
+
+    /// Ready when either side has ended, other than cleanly, or the program has released its socket.
+    fn poll_ends(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
+        let relay = self.relay;
+        if matches!(self.down.waits, WaitsFor::Data) {
+            // The read reports an error.
+            self.trouble = None;
+        } else {
+            let trouble = self.trouble.get_or_insert_with(|| Box::pin(relay.host_trouble()));
+            if let Poll::Ready(over) = trouble.as_mut().poll(cx) {
+                return Poll::Ready(over);
+            }
+        }
+        match relay.program.poll_closed(cx) {
+            Poll::Ready(Ok(end)) if end.cause != Cause::Orderly => {
+                return Poll::Ready(Over::Program(Box::new(end)));
+            }
+            // The directions see this themselves.
+            _ => {}
+        }
+        if self.up.is_done() {
+            let abandoned = self.abandoned.get_or_insert_with(|| Box::pin(relay.abandoned()));
+            return abandoned.as_mut().poll(cx).map(|()| Over::LetGo);
+        }
+        Poll::Pending
+    }
+
+    /// Passes the end on: `over` says which side has ended, `None` that both directions are done.
+    fn begin_end(&mut self, over: Option<Over>) -> Boxed<'a, Over> {
+        let (relay, established) = (self.relay, self.established);
+        let (mut up, mut down) = (Up::Done, Down { waits: WaitsFor::Nothing, turn: 0 });
+        std::mem::swap(&mut up, &mut self.up);
+        std::mem::swap(&mut down, &mut self.down);
+        self.trouble = None;
+        Box::pin(async move {
+            let over = match over {
+                Some(over) => over,
+                None => relay.settle().await,
+            };
+            match &over {
+                // The kernels of both sides go on alone, as with any connection that a program has closed.
+                Over::Orderly | Over::LetGo | Over::Injected(_) | Over::Evicted(_) => {}
+                Over::Host(_) => {
+                    relay.patiently(|cx| down.poll(relay, cx)).await;
+                    relay.deliver_to_program().await;
+                    sleep_until(established + GRACE).await;
+                }
+                Over::Program(_) => {
+                    relay.patiently(|cx| up.poll(relay, cx)).await;
+                    relay.deliver_to_remote().await;
+                    relay.reset_remote();
+                }
+            }
+            over
+        })
+    }
+}
+
+impl Future for Running<'_> {
+    type Output = Over;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Over> {
+        loop {
+            if let Some(end) = &mut self.end {
+                return end.as_mut().poll(cx);
+            }
+            let over = ready!(self.poll_relay(cx));
+            self.end = Some(self.begin_end(over));
+        }
+    }
+}
+
+impl<'a> Up<'a> {
+    fn is_done(&self) -> bool {
+        matches!(self, Self::Done)
+    }
+
+    fn poll(&mut self, relay: &'a Relay<'a>, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+        let gate = &relay.ledger.gate;
+        loop {
+            let passed = relay.ledger.to_remote.get();
+            let is_open = || gate.room(Side::Program, passed) > 0;
+            *self = match self {
+                Self::Data if !is_open() => Self::Gate(Box::pin(gate.left(Side::Program, passed))),
+                Self::Data => match ready!(relay.poll_up(cx))? {
+                    // A fault has closed the gate meanwhile.
+                    Some(0) if !is_open() => Self::Data,
+                    Some(0) => {
+                        relay.ledger.blocked.set(true);
+                        Self::Room
+                    }
+                    Some(bytes) => {
+                        relay.passed_up(bytes);
+                        Self::Data
+                    }
+                    None => {
+                        relay.is_end_of_stream()?;
+                        Self::Fin(Box::pin(gate.fin(Side::Program)))
+                    }
+                },
+                Self::Gate(opened) => {
+                    ready!(opened.as_mut().poll(cx));
+                    Self::Data
+                }
+                Self::Room => {
+                    let writable = ready!(relay.host.poll_write_ready(cx));
+                    relay.ledger.blocked.set(false);
+                    writable.map_err(|error| relay.host_failed(&error))?;
+                    Self::Data
+                }
+                Self::Fin(passes) => {
+                    ready!(passes.as_mut().poll(cx));
+                    relay.finish_up();
+                    Self::Done
+                }
+                Self::Done => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
+
+impl<'a> Down<'a> {
+    fn is_done(&self) -> bool {
+        matches!(self.waits, WaitsFor::Nothing)
+    }
+
+    fn poll(&mut self, relay: &'a Relay<'a>, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+        let gate = &relay.ledger.gate;
+        loop {
+            let left = match &mut self.waits {
+                WaitsFor::Room => {
+                    let room = ready!(relay.program.poll_write_ready(cx));
+                    room.map_err(|error| relay.program_failed(&error))?;
+                    self.waits = WaitsFor::Data;
+                    continue;
+                }
+                WaitsFor::Data => {
+                    // The directions are polled by one task: each may be the only one that waits for its part of the
+                    // readiness, which takes less memory than a future.
+                    let data = ready!(relay.host.poll_read_ready(cx));
+                    data.map_err(|error| relay.host_failed(&error))?;
+                    let passed = relay.ledger.from_remote.get();
+                    match gate.room(Side::Remote, passed) {
+                        0 => {
+                            self.waits = WaitsFor::Gate(Box::pin(gate.left(Side::Remote, passed)));
+                            continue;
+                        }
+                        left => left,
+                    }
+                }
+                WaitsFor::Gate(opened) => ready!(opened.as_mut().poll(cx)),
+                WaitsFor::Fin(passes) => {
+                    ready!(passes.as_mut().poll(cx));
+                    relay.finish_down();
+                    self.waits = WaitsFor::Nothing;
+                    continue;
+                }
+                WaitsFor::Nothing => return Poll::Ready(Ok(())),
+            };
+            ready!(self.pass(relay, left, cx))?;
+        }
+    }
+
+    /// Passes up to `left` bytes on. Pending: the turn is over, and the tasks that are ready run first. (Unlike with
+    /// tokio's `yield_now`, no events are looked for first, which is a system call.)
+    fn pass(&mut self, relay: &'a Relay<'a>, left: usize, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+        if self.turn == 0 {
+            let segment = relay.program.info().map_or(1, |info| info.mss.max(1)) as usize;
+            self.turn = TURN - TURN % segment.min(TURN);
+        }
+        self.waits = WaitsFor::Room;
+        match relay.pass_down(left.min(self.turn)) {
+            Ok(Some(0)) => {
+                // A reset that was reported to another call shows as an end of stream.
+                if let Some(errno) = relay.failed.get() {
+                    return Poll::Ready(Err(Over::Host(errno)));
+                }
+                self.waits = WaitsFor::Fin(Box::pin(relay.ledger.gate.fin(Side::Remote)));
+            }
+            Ok(Some(bytes)) if bytes == self.turn => {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Poll::Ready(Err(relay.host_failed(&error))),
+        }
+        Poll::Ready(Ok(()))
+    }
+}
