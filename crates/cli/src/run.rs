@@ -156,7 +156,8 @@ pub struct RunArgs {
     )]
     pub net: String,
 
-    /// The program's IPv6 network: ::2 is the gateway, ::3 the name server, ::100 the program; auto is fd00::/64
+    /// The program's IPv6 network: ::2 is the gateway, ::3 the name server, ::100 the program; auto is fd00::/64, or
+    /// without --host-loopback another one if that overlaps with this host's networks
     #[arg(
         long,
         value_name = "NETWORK/PREFIX",

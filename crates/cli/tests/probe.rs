@@ -79,7 +79,7 @@ fn no_answer_differs_from_refusal() {
 #[ignore = "needs namespaces"]
 fn the_router_that_refuses_is_named() {
     let inside = |arguments: &[&str]| {
-        let run = ["run", "-q", "--", LASTACK, "probe"];
+        let run = ["run", "-q", "--net6", "fd00::/64", "--", LASTACK, "probe"];
         let output = Command::new(LASTACK).args(run).args(arguments).output().unwrap();
         (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
     };

@@ -92,7 +92,8 @@ pub struct Options {
     /// another one if that overlaps with this host's networks
     pub net: String,
 
-    /// The program's IPv6 network: ::2 is the gateway, ::3 the name server, ::100 the program; auto is fd00::/64
+    /// The program's IPv6 network: ::2 is the gateway, ::3 the name server, ::100 the program; auto is fd00::/64, or
+    /// without --host-loopback another one if that overlaps with this host's networks
     pub net6: String,
 
     /// MTU of the program's interface; a larger one is faster

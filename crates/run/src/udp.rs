@@ -28,7 +28,7 @@ use super::plan::Route;
 use crate::host::datagrams::{Heard, MAX_SEGMENTS, Shape};
 use crate::host::error_queue::QueuedError;
 use crate::host::{Failure, Said, Source};
-use groups::{Groups, scoped};
+use groups::Groups;
 use mapping::{Key, Mapping};
 
 /// Datagrams taken from the stack at once.
@@ -117,7 +117,7 @@ impl Flows {
             Route::Remote(to) => match self.run.screen(first.remote, first.local, to) {
                 Screened::Passes => match self.run.carries_no_datagrams(to.ip()) {
                     Some(why) => self.not_carried(&why, group),
-                    None => self.pass_up(first, scoped(to, &self.run.plan.source), group),
+                    None => self.pass_up(first, self.run.plan.source.scoped(to), group),
                 },
                 Screened::Answered(denied, error) => self.answer_by_rule(denied, error, group),
                 // The flow is recorded, though nothing is sent.
@@ -183,13 +183,29 @@ impl Flows {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.run.report.count(|summary| summary.dropped += group.len() as u64);
             }
-            // The error queue has the MTU; the program is notified when it is read.
-            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {}
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => self.too_large(&mapping, group),
             Err(error) => {
                 account.failed(&Failure::local(&error));
                 group.iter().for_each(|datagram| self.answer(&Failure::local(&error), datagram));
             }
         }
+    }
+
+    /// The datagrams, which must not be fragmented, exceed the MTU of this host's own network. The error queue has the MTU,
+    /// but for IPv4 not the destination port.
+    fn too_large(&self, mapping: &Mapping, group: &[Datagram]) {
+        let mut exceeded = None;
+        while let Some(queued) = mapping.socket.queued_error() {
+            match queued.mtu {
+                Some(mtu) => exceeded = Some(mtu),
+                None => self.pass_error(mapping, queued),
+            }
+        }
+        let Some(mtu) = exceeded else { return };
+        let v6 = group[0].local.is_ipv6();
+        let error = IcmpError::packet_too_big(v6, mtu);
+        mapping.account(group[0].local, &self.run).too_big(error, None);
+        group.iter().for_each(|datagram| self.reject(datagram, error, self.run.plan.gateway(v6)));
     }
 
     /// The mapping of this socket of the program for a remote with this address on the host.

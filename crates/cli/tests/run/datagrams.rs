@@ -3,7 +3,8 @@
 use std::net::UdpSocket;
 
 use crate::support::{
-    AT_ONCE, FAMILIES, closed_port, direct, lastack, relayed, require_all, require_namespaces, require_tool,
+    AT_ONCE, FAMILIES, NETWORKS, closed_port, direct, lastack, relayed, require_all, require_namespaces,
+    require_tool,
 };
 
 #[test]
@@ -55,7 +56,7 @@ fn the_loopback_is_closed_to_datagrams_too() {
     for (host, gateway) in FAMILIES {
         let socket = UdpSocket::bind((host, 0)).unwrap();
         let port = socket.local_addr().unwrap().port();
-        let ran = lastack(&[], &crate::support::client("udp", gateway, port, &["x"]));
+        let ran = lastack(&NETWORKS, &crate::support::client("udp", gateway, port, &["x"]));
         assert_eq!(ran.seen().end(), "ECONNREFUSED", "{ran:?}");
         let flow = ran.connection();
         assert_eq!((&flow["by"], &flow["outcome"]), (&"lastack".into(), &"refused".into()), "{flow}");
@@ -70,7 +71,7 @@ fn the_gateway_answers_pings() {
     require_tool("ping");
     require_namespaces();
     for address in ["10.0.2.2", "10.0.2.3", "fd00::2", "fd00::3"] {
-        let ran = lastack(&[], &["ping", "-n", "-c", "2", "-i", "0.2", "-W", "3", address]);
+        let ran = lastack(&NETWORKS, &["ping", "-n", "-c", "2", "-i", "0.2", "-W", "3", address]);
         assert!(ran.output.status.success(), "{address}: {ran:?}");
     }
 }

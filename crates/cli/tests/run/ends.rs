@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::support::{
-    AT_ONCE, FAMILIES, Ran, Server, answer_after_fin, closed_port, direct, lastack, read_to_end, relayed,
-    require_all, require_namespaces, require_tool, reset,
+    AT_ONCE, FAMILIES, NETWORKS, Ran, Server, answer_after_fin, closed_port, direct, lastack, read_to_end,
+    relayed, require_all, require_namespaces, require_tool, reset,
 };
 
 /// The client sees the same with and without lastack, and the report says why.
@@ -308,7 +308,7 @@ fn the_hosts_loopback_is_closed_unless_it_is_opened() {
     for (host, gateway) in FAMILIES {
         let listener = std::net::TcpListener::bind((host, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let ran = lastack(&[], &crate::support::client("read", gateway, port, &[]));
+        let ran = lastack(&NETWORKS, &crate::support::client("read", gateway, port, &[]));
         assert_eq!(ran.seen().end(), "ECONNREFUSED");
         assert_report(&ran, &[("outcome", "refused"), ("by", "lastack"), ("rule_code", "X1")]);
         assert!(ran.connection()["hint"].as_str().unwrap().contains("--host-loopback"), "{ran:?}");

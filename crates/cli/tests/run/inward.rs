@@ -5,7 +5,7 @@ use std::net::{TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{LASTACK, closed_port, finish, require_all, require_tool};
+use crate::support::{LASTACK, NETWORKS, closed_port, finish, require_all, require_tool};
 
 /// Listens at an address and port after it has read a line, says hello to one client, closes its port, and goes on until it has
 /// read another one. The end of its input stands for both lines.
@@ -25,10 +25,17 @@ sys.stdin.readline()
 fn published(option: &str, address: &str, port: u16) -> (ErrorKind, String, ErrorKind, serde_json::Value) {
     let report = tempfile::NamedTempFile::new().unwrap();
     let mut command = Command::new(LASTACK);
-    command
-        .args(["run", "--json", "-o"])
-        .arg(report.path())
-        .args(["-p", option, "--", "python3", "-c", SERVER, address]);
+    command.args(["run", "--json", "-o"]).arg(report.path()).args([
+        "--net6",
+        "fd00::/64",
+        "-p",
+        option,
+        "--",
+        "python3",
+        "-c",
+        SERVER,
+        address,
+    ]);
     command.arg(port.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut run = command.stderr(Stdio::inherit()).spawn().unwrap();
     let client = || TcpStream::connect(("127.0.0.1", port));
@@ -140,7 +147,7 @@ fn a_port_of_datagrams_receives_as_long_as_the_program_does() {
         };
         let mut command = Command::new(LASTACK);
         command.args(["run", "--json", "-o"]).arg(report.path());
-        command.args(["-p", &published, "--", "python3", "-c", ECHO, address, "5300"]);
+        command.args(NETWORKS).args(["-p", &published, "--", "python3", "-c", ECHO, address, "5300"]);
         let mut run = command.stdin(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let mut input = run.stdin.take().unwrap();
         let client = UdpSocket::bind((host, 0)).unwrap();

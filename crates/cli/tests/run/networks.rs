@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::support::{LASTACK, finish, require_all, require_tool};
 
-/// A host with a neighbour in 10.0.2.0/24, and in fd00::/64, for which the run needs another network (`--net6`).
+/// A host with a neighbour in 10.0.2.0/24 and in fd00::/64.
 const HOST: &str = r#"
 set -e
 ip link set lo up; ip link add near type veth peer name far
@@ -20,7 +20,7 @@ import socket
 s = socket.create_server(("::", 8080), family=socket.AF_INET6, dualstack_ipv6=True); print("ready", flush=True)
 while True: c, who = s.accept(); c.sendall(c.getsockname()[0].encode()); c.close()' > "$place/ready" & server=$!
 while [ ! -s "$place/ready" ]; do sleep 0.01; done
-$lastack run -q --net6 fd00:0:0:2::/64 -- $lastack run -q --net6 fd00:0:0:3::/64 -- python3 -c '
+$lastack run -q -- $lastack run -q -- python3 -c '
 import socket
 for to in ("10.0.2.77", "fd00::77"):
     print(socket.create_connection((to, 8080), 5).makefile().read().removeprefix("::ffff:"))'

@@ -24,6 +24,9 @@ pub const LASTACK: &str = env!("CARGO_BIN_EXE_lastack");
 /// Both families, as this host and as the program in front of lastack name the host's loopback.
 pub const FAMILIES: [(&str, &str); 2] = [("127.0.0.1", "10.0.2.2"), ("::1", "fd00::2")];
 
+/// The program's networks in which these gateways are, also where this host has the same.
+pub const NETWORKS: [&str; 4] = ["--net", "10.0.2.0/24", "--net6", "fd00::/64"];
+
 /// What the client saw.
 #[derive(Debug)]
 pub struct Seen(Value);

@@ -18,6 +18,17 @@ pub const UDP: &[Cell] = &[
          for port in (7003, 7006): s.sendto(b'x', (h, port)); p.append(attempt(s.recv, 100))\n tell(p)",
     ),
     Cell::new(
+        "the source is the port that was bound, below 1024",
+        "for h in BOTH: s = udp(h); s.bind(('', 123)); s.sendto(b'x', (h, 7003)); tell('123' if attempt(s.recv, 100) == b'123' else 'another')",
+    )
+    .differs("lastack keeps no right over the host, and says so in the report"),
+    Cell::new(
+        "sockets that share a port (SO_REUSEADDR): two connected ones and an unconnected one",
+        "for h in BOTH:\n ss = [udp(h) for _ in range(3)]\n for s in ss: s.setsockopt(1, 2, 1); s.bind(('', 45401))\n \
+         ss[0].connect((h, 7003)); ss[1].connect((h, 7006)); ss[0].send(b'x'); ss[1].send(b'x'); ss[2].sendto(b'y', (h, 7004)); \
+         tell([attempt(s.recv, 100) for s in ss])",
+    ),
+    Cell::new(
         "the source stays the same after three seconds of silence",
         "s = udp(); s.connect((S4, 7003)); s.send(b'x'); a = s.recv(100); time.sleep(3); s.send(b'x'); tell(s.recv(100) == a)",
     ),
@@ -78,6 +89,19 @@ pub const UDP: &[Cell] = &[
         "s = udp(); s.sendto(b'question', ('224.0.0.251', 5353)); tell(collect(s))",
     ),
     Cell::new(
+        "a neighbour by its link-local address (`--link-local`): a datagram, a ping, a closed TCP port",
+        "h = open(os.environ['PLACE'] + '/link-local').read(); i = [n for n, name in socket.if_nameindex() if name != 'lo'][0]\n\
+         s = udp(h); s.sendto(b'question', (h, 5353, 0, i)); tell(attempt(s.recv, 100))\n\
+         s = icmp(h); s.sendto(echo(h), (h, 0, 0, i)); r = attempt(s.recv, 100); tell(r if isinstance(r, str) else len(r))\n\
+         s = socket.socket(socket.AF_INET6); s.settimeout(4); tell(attempt(s.connect, (h, 9, 0, i)))",
+    )
+    .with_options("--link-local"),
+    Cell::new(
+        "broadcast to the host's network without SO_BROADCAST",
+        "s = udp(); tell(attempt(s.sendto, b'x', ('192.0.2.255', 6767)))",
+    )
+    .differs("the program is not in that network"),
+    Cell::new(
         "broadcast to all of the network is heard and answered",
         "s = udp(); s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1); s.sendto(b'x', ('255.255.255.255', 6767)); \
          tell(collect(s))",
@@ -108,6 +132,12 @@ pub const ICMP: &[Cell] = &[
         "a ping with DF that the first hop cannot carry",
         "for h in BOTH:\n s = icmp(h); set_df(s, 2); tell(attempt(s.sendto, echo(h, 4000), (h, 0)))",
     ),
+    Cell::new(
+        "a timestamp request (ping --icmp-timestamp, nmap -PP)",
+        "s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1); s.settimeout(1); \
+         s.sendto(bytes([13, 0, 0xe0, 0xca, 0x12, 0x34, 0, 1]) + bytes(12), (S4, 0)); r = attempt(s.recv, 100); tell(r if isinstance(r, str) else r[20])",
+    )
+    .differs("of ICMP, only echo is carried; the report counts the rest"),
     Cell::new(
         "a ping to a network that a router cannot reach",
         "for h in ('203.0.113.1', '203.0.114.1', '2001:db8:bad::1'):\n pause(); s = icmp(h); tell_errors(s); s.sendto(echo(h), (h, 0)); \

@@ -44,10 +44,10 @@ impl Way {
     }
 
     /// The shell's words before the program `"$@"`.
-    fn line(self) -> String {
+    fn line(self, options: &str) -> String {
         match self {
             Self::Kernel => "exec \"$@\"".to_owned(),
-            Self::Lastack => format!("exec {LASTACK} run -q -- \"$@\""),
+            Self::Lastack => format!("exec {LASTACK} run -q {options} -- \"$@\""),
             Self::Pasta => format!("exec pasta --config-net --runas 0:0 -q -- {ALLOW_PINGS} sh \"$@\""),
             Self::Slirp => {
                 format!("{SLIRP} {ALLOW_PINGS} sh \"$@\"; code=$?; kill $child $slirp; exit $code")
@@ -113,7 +113,7 @@ impl Lab {
         let body = "ip -n $NAME-h route flush cache; ip -n $NAME-h -6 route flush cache; \
                     exec ip netns exec $NAME-h unshare -m --propagation private sh -c 'mount --bind \"$PLACE/resolv\" \
                     \"$(readlink -f /etc/resolv.conf)\" && { '\"$LINE\"'; }' sh \"$@\"";
-        let line = way.line();
+        let line = way.line(cell.options);
         std::fs::write(self.resolv(), cell.resolv_conf).unwrap();
         let output = Command::new("timeout")
             .args(["-k", "1", "40", "sh", "-c", body, "sh", "python3", "-c", &script])

@@ -4,7 +4,7 @@
 //!
 //! `UPDATE_DOCS=1 cargo test -p lastack-cli --test transparency` writes the page. What pasta and slirp4netns do, which
 //! takes minutes, is played for rows that are new, and for all with `UPDATE_DOCS=all`; both have to be installed.
-//! `ROWS=TEXT` plays only rows that contain TEXT, and writes nothing.
+//! `ROWS=TEXT` plays only rows that contain TEXT, and with `UPDATE_DOCS` writes only those.
 
 mod datagrams;
 mod ends;
@@ -29,15 +29,21 @@ pub struct Cell {
     pub difference: Option<&'static str>,
     /// The host's resolv.conf(5).
     pub resolv_conf: &'static str,
+    /// Options of `lastack run`.
+    pub options: &'static str,
 }
 
 impl Cell {
     const fn new(what: &'static str, script: &'static str) -> Self {
-        Self { what, script, difference: None, resolv_conf: "nameserver 198.51.100.53\n" }
+        Self { what, script, difference: None, resolv_conf: "nameserver 198.51.100.53\n", options: "" }
     }
 
     const fn with_names(what: &'static str, resolv_conf: &'static str, script: &'static str) -> Self {
         Self { resolv_conf, ..Self::new(what, script) }
+    }
+
+    const fn with_options(self, options: &'static str) -> Self {
+        Self { options, ..self }
     }
 
     /// The row of the page, as far as it was played.
@@ -79,18 +85,25 @@ Whole programs are in [clients.md](clients.md).
 fn the_program_sees_the_same_as_on_the_kernel() {
     lab::require_network();
     let rows = std::env::var("ROWS").ok();
-    let update = std::env::var_os("UPDATE_DOCS").filter(|_| rows.is_none());
+    let update = std::env::var_os("UPDATE_DOCS");
     let lab = Lab::new();
     let ways: Vec<Way> = Way::ALL.into_iter().filter(|way| way.is_asked_for(update.is_some())).collect();
-    let known =
-        if update.as_ref().is_some_and(|what| what == "all") { Page::default() } else { Page::read() };
+    let known = if rows.is_none() && update.as_ref().is_some_and(|what| what == "all") {
+        Page::default()
+    } else {
+        Page::read()
+    };
     let written = std::fs::read_to_string(PAGE).unwrap_or_default();
     let (mut page, mut wrong) = (HEAD.to_owned(), String::new());
     for (subject, cells) in SUBJECTS {
         let names: Vec<&str> = ways.iter().map(|way| way.name()).collect();
         write!(page, "\n## {subject}\n\n| | {} |\n|---|{}\n", names.join(" | "), "---|".repeat(ways.len()))
             .unwrap();
-        for cell in cells.iter().filter(|cell| rows.as_ref().is_none_or(|rows| cell.what.contains(rows))) {
+        for cell in cells {
+            if rows.as_ref().is_some_and(|rows| !cell.what.contains(rows)) {
+                page.extend(known.row(cell.what).filter(|_| update.is_some()));
+                continue;
+            }
             let play = |(column, way): (usize, &Way)| {
                 let kept = if way.is_a_peer() { known.cell(cell.what, column) } else { None };
                 kept.unwrap_or_else(|| lab.play(*way, cell))
@@ -107,10 +120,10 @@ fn the_program_sees_the_same_as_on_the_kernel() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    if rows.is_some() {
-        println!("{page}");
-    } else if update.is_some() {
+    if update.is_some() {
         std::fs::write(PAGE, page).unwrap();
+    } else if rows.is_some() {
+        println!("{page}");
     } else {
         compare(&written, &page);
     }
@@ -123,17 +136,29 @@ struct Page(Vec<Vec<String>>);
 impl Page {
     fn read() -> Self {
         let page = std::fs::read_to_string(PAGE).unwrap_or_default();
-        let columns =
-            |line: &str| line.trim_matches('|').split(" | ").map(|cell| cell.trim().to_owned()).collect();
+        let columns = |line: &str| {
+            let line = line.strip_prefix('|').and_then(|line| line.strip_suffix('|')).unwrap_or(line);
+            line.split(" | ").map(|cell| cell.trim().to_owned()).collect()
+        };
         Self(page.lines().filter(|line| line.starts_with("| ")).map(columns).collect())
     }
 
-    /// What stands in a column of the row that begins with `what`; `None`: nothing yet.
-    fn cell(&self, what: &str, column: usize) -> Option<String> {
-        let is_of = |row: &[String]| {
+    /// The row that begins with `what`; `None`: there is none yet.
+    fn columns(&self, what: &str) -> Option<&Vec<String>> {
+        let is_of = |row: &&Vec<String>| {
             row[0].strip_prefix(what).is_some_and(|note| note.is_empty() || note.starts_with(" ("))
         };
-        self.0.iter().find(|row| is_of(row))?.get(column + 1).cloned()
+        self.0.iter().find(is_of)
+    }
+
+    /// What stands in a column of this row.
+    fn cell(&self, what: &str, column: usize) -> Option<String> {
+        self.columns(what)?.get(column + 1).cloned()
+    }
+
+    /// The line of this row.
+    fn row(&self, what: &str) -> Option<String> {
+        Some(format!("| {} |\n", self.columns(what)?.join(" | ")))
     }
 }
 

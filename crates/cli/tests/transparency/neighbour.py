@@ -1,5 +1,5 @@
 # A neighbour of the host: answers what is sent to mDNS groups, and broadcasts.
-import socket, struct, threading, time
+import os, socket, struct, threading, time
 
 def mdns(family, group, level, join, interface, loop, own):
     s = socket.socket(family, socket.SOCK_DGRAM)
@@ -28,6 +28,12 @@ def metadata():
         c, _ = l.accept()
         c.sendall(b"secret")
         c.close()
+
+# The address of this end of the link alone.
+for line in open("/proc/net/if_inet6"):
+    digits, _, _, scope, _, interface = line.split()
+    if (scope, interface) == ("20", "r0"):
+        with open(os.environ["PLACE"] + "/link-local", "w") as f: f.write(socket.inet_ntop(10, bytes.fromhex(digits)))
 
 index = struct.pack("=I", socket.if_nametoindex("r0"))
 threads = [(mdns, (socket.AF_INET, "224.0.0.251", 0, 35, 32, 34, socket.inet_aton("192.0.2.2"))),

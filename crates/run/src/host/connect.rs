@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::error_queue;
@@ -40,7 +41,7 @@ pub async fn connect_with(
     ip: Option<IpFields>,
     source: &Source,
 ) -> Result<Connected, Failure> {
-    let v6 = remote.is_ipv6();
+    let (v6, remote) = (remote.is_ipv6(), source.scoped(remote));
     let plain = ip.is_none() && !source.applies_to(remote.ip());
     let socket = match plain.then(|| spare::take(remote.ip())).flatten() {
         Some(socket) => socket,
@@ -63,9 +64,14 @@ pub async fn connect_with(
     }
     let stream = TcpStream::from_std(socket.into())?;
     loop {
-        stream.writable().await?;
+        let ready = stream.ready(Interest::WRITABLE | Interest::ERROR).await?;
         match Attempt::look(SockRef::from(&stream), remote)? {
-            Attempt::Pending => wait_again(&stream)?,
+            Attempt::Pending => {
+                if let Some(failure) = ready.is_error().then(|| reported(&stream, remote)).flatten() {
+                    return Err(failure);
+                }
+                wait_again(&stream)?;
+            }
             Attempt::Accepted(accepted) => return connected(stream, v6, accepted),
             Attempt::Refused => return Err(Failure { errno: libc::ECONNREFUSED, said: Said::Reset }),
         }
@@ -85,6 +91,15 @@ fn refused(socket: Socket, remote: SocketAddr, plain: bool) -> Failure {
         Err(error) => Failure::of_attempt(remote, &error, None),
         Ok(()) => Failure { errno: libc::ECONNABORTED, said: Said::Host },
     }
+}
+
+/// The ICMP error about an attempt that goes on. The kernel ends an attempt at its first ICMP error, unless the error
+/// arrives during a call on the socket, as from a near router: then it goes on to send SYNs, and the next error ends it.
+/// The program's attempt ends at the first error in both cases.
+fn reported(stream: &TcpStream, remote: SocketAddr) -> Option<Failure> {
+    let queued = error_queue::first_with_hop_limit(stream, remote.is_ipv6())?;
+    queued.icmp?;
+    Some(Failure::new(&io::Error::from_raw_os_error(queued.errno), Some(queued)))
 }
 
 /// A socket for an attempt.
@@ -164,10 +179,13 @@ fn connected(stream: TcpStream, v6: bool, accepted: Accepted) -> Result<Connecte
 
 /// A spurious wakeup: clears readiness, so that the next wait waits.
 fn wait_again(stream: &TcpStream) -> io::Result<()> {
-    match stream.try_io(tokio::io::Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into())) {
-        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-        _ => Ok(()),
+    for readiness in [Interest::WRITABLE, Interest::ERROR] {
+        match stream.try_io(readiness, || Err::<(), _>(io::ErrorKind::WouldBlock.into())) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -215,8 +233,8 @@ mod tests {
 
     #[tokio::test]
     async fn failures_of_this_host_are_distinguished() {
-        // An address that means nothing without its interface: the host refuses by itself.
-        let failure = connect("[fe80::1]:9".parse().unwrap()).await.unwrap_err();
+        // A group is no remote of a connection: the host refuses by itself.
+        let failure = connect("[ff05::1]:9".parse().unwrap()).await.unwrap_err();
         assert_eq!(failure.said, Said::NoRoute, "{failure}");
     }
 }

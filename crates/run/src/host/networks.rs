@@ -1,9 +1,12 @@
-//! The networks of this host.
+//! The networks of this host: its addresses, routes and neighbours.
 
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 
 use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
+};
 
 /// A network: an address in it, and the length of its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,14 +38,17 @@ fn shifted(bits: u128, width: u8, prefix: u8) -> u128 {
     bits.checked_shr((width - prefix).into()).unwrap_or(0)
 }
 
-/// The networks of its interfaces' addresses, and of its IPv4 routes except the default.
+/// The networks of its interfaces' addresses and of its routes except the default ones, in all routing tables, and its
+/// neighbours.
 pub fn of_host() -> Vec<HostNetwork> {
     let interfaces = getifaddrs().into_iter().flatten().filter_map(|interface| {
         let address = ip(interface.address?)?;
         Some(HostNetwork { address, prefix: prefix_of(ip(interface.netmask?)?) })
     });
-    let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
-    interfaces.chain(routes.lines().filter_map(route)).collect()
+    let known = [libc::RTM_GETROUTE, libc::RTM_GETNEIGH];
+    // A system that does not answer: the addresses have to do.
+    let known = known.into_iter().flat_map(|kind| dump(kind).unwrap_or_default());
+    interfaces.chain(known).collect()
 }
 
 fn ip(address: nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
@@ -57,16 +63,79 @@ fn prefix_of(mask: IpAddr) -> u8 {
     }
 }
 
-/// A line of /proc/net/route: numbers are in host byte order. `None` for the default route and the heading.
-fn route(line: &str) -> Option<HostNetwork> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let number = |at: usize| {
-        let field = u32::from_str_radix(fields.get(at)?, 16).ok()?;
-        Some(Ipv4Addr::from(field.to_ne_bytes()))
-    };
-    let (destination, mask) = (number(1)?, number(7)?);
-    let prefix = prefix_of(mask.into());
-    (prefix > 0).then_some(HostNetwork { address: destination.into(), prefix })
+/// `struct nlmsghdr`, and `struct rtmsg` or `struct ndmsg` behind it, which are equally long.
+const HEADER: usize = 16;
+const BODY: usize = 12;
+/// The attribute with the address: `RTA_DST` of a route, `NDA_DST` of a neighbour.
+const DESTINATION: u16 = 1;
+
+/// The networks in the kernel's answer to `RTM_GETROUTE` or `RTM_GETNEIGH` (rtnetlink(7)).
+fn dump(kind: u16) -> nix::Result<Vec<HostNetwork>> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
+    let mut request = [0; HEADER + BODY];
+    request[..4].copy_from_slice(&((HEADER + BODY) as u32).to_ne_bytes());
+    request[4..6].copy_from_slice(&kind.to_ne_bytes());
+    request[6..8].copy_from_slice(&((libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16).to_ne_bytes());
+    sendto(socket.as_raw_fd(), &request, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+    let (mut networks, mut answer) = (Vec::new(), vec![0; 1 << 16]);
+    loop {
+        let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+        if length == 0 || read(&answer[..length], &mut networks) {
+            return Ok(networks);
+        }
+    }
+}
+
+/// Reads a part of the answer. `true`: it was the last one.
+fn read(mut answer: &[u8], networks: &mut Vec<HostNetwork>) -> bool {
+    while let Some(header) = answer.first_chunk::<HEADER>() {
+        let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
+        let kind = u16::from_ne_bytes([header[4], header[5]]);
+        if [libc::NLMSG_DONE, libc::NLMSG_ERROR].contains(&i32::from(kind)) {
+            return true;
+        }
+        let Some(message) = answer.get(HEADER..length) else { return true };
+        networks.extend(match kind {
+            libc::RTM_NEWROUTE => route(message),
+            libc::RTM_NEWNEIGH => neighbour(message),
+            _ => None,
+        });
+        answer = answer.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    false
+}
+
+/// A route that leads somewhere, except a default route: that is no network of the host.
+fn route(message: &[u8]) -> Option<HostNetwork> {
+    let &[_, prefix, _, _, _, _, _, kind, ..] = message else { return None };
+    let leads = [libc::RTN_UNICAST, libc::RTN_LOCAL, libc::RTN_BROADCAST, libc::RTN_ANYCAST].contains(&kind);
+    let address = destination(message).filter(|_| leads && prefix > 0)?;
+    Some(HostNetwork { address, prefix })
+}
+
+/// A neighbour that has answered, or was configured.
+fn neighbour(message: &[u8]) -> Option<HostNetwork> {
+    let state = u16::from_ne_bytes([*message.get(8)?, *message.get(9)?]);
+    let known =
+        libc::NUD_REACHABLE | libc::NUD_STALE | libc::NUD_DELAY | libc::NUD_PROBE | libc::NUD_PERMANENT;
+    let address = destination(message).filter(|_| state & known != 0)?;
+    Some(HostNetwork { address, prefix: if address.is_ipv6() { 128 } else { 32 } })
+}
+
+/// The address in the attributes behind the body.
+fn destination(message: &[u8]) -> Option<IpAddr> {
+    let mut rest = message.get(BODY..)?;
+    while let Some(&[a, b, c, d]) = rest.first_chunk::<4>() {
+        let length = usize::from(u16::from_ne_bytes([a, b]));
+        let data = rest.get(4..length)?;
+        if u16::from_ne_bytes([c, d]) == DESTINATION {
+            let v4 = <[u8; 4]>::try_from(data).map(IpAddr::from);
+            return v4.or_else(|_| <[u8; 16]>::try_from(data).map(IpAddr::from)).ok();
+        }
+        rest = rest.get(length.next_multiple_of(4)..)?;
+    }
+    None
 }
 
 #[cfg(test)]
@@ -94,17 +163,45 @@ mod tests {
         }
     }
 
+    /// A message of the kernel: its body, and the destination.
+    fn message(body: [u8; BODY], address: &str) -> Vec<u8> {
+        let data = match address.parse().unwrap() {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        let attribute = |kind: u16, data: &[u8]| {
+            [&((data.len() + 4) as u16).to_ne_bytes(), &kind.to_ne_bytes(), data].concat()
+        };
+        [body.to_vec(), attribute(15, &[254, 0, 0, 0]), attribute(DESTINATION, &data)].concat()
+    }
+
     #[test]
-    fn routes_are_read_and_the_default_is_none() {
-        let [destination, mask] =
-            [[10, 0, 2, 0], [255, 255, 255, 0]].map(|bytes| format!("{:08X}", u32::from_ne_bytes(bytes)));
-        let line = format!("eth0\t{destination}\t00000000\t0001\t0\t0\t0\t{mask}\t0\t0\t0");
-        assert_eq!(route(&line), Some(network("10.0.2.0/24")));
-        assert_eq!(route("eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\t0\t0\t0"), None);
-        assert_eq!(
-            route("Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"),
-            None
-        );
+    fn routes_that_lead_somewhere_are_networks_of_the_host() {
+        let of = |prefix, kind, to| route(&message([0, prefix, 0, 0, 0, 0, 0, kind, 0, 0, 0, 0], to));
+        assert_eq!(of(24, libc::RTN_UNICAST, "10.0.2.0"), Some(network("10.0.2.0/24")));
+        assert_eq!(of(64, libc::RTN_UNICAST, "fd00::"), Some(network("fd00::/64")));
+        assert_eq!(of(0, libc::RTN_UNICAST, "0.0.0.0"), None, "the default route");
+        assert_eq!(of(8, libc::RTN_UNREACHABLE, "fd00::"), None);
+        assert_eq!(of(8, libc::RTN_MULTICAST, "ff00::"), None);
+        assert_eq!(route(&[0, 24, 0, 0]), None, "cut off");
+    }
+
+    #[test]
+    fn neighbours_that_are_known_are_networks_of_the_host() {
+        let of = |state: u16| {
+            let [a, b] = state.to_ne_bytes();
+            neighbour(&message([0, 0, 0, 0, 0, 0, 0, 0, a, b, 0, 0], "fd00::77"))
+        };
+        assert_eq!(of(libc::NUD_REACHABLE), Some(network("fd00::77/128")));
+        assert_eq!(of(libc::NUD_PERMANENT), Some(network("fd00::77/128")));
+        assert_eq!((of(libc::NUD_FAILED), of(libc::NUD_INCOMPLETE)), (None, None), "nobody answered");
+    }
+
+    #[test]
+    fn the_kernel_lists_the_loopback() {
         assert!(of_host().iter().any(|network| network.address.is_loopback()));
+        let routes = dump(libc::RTM_GETROUTE).unwrap();
+        assert!(routes.iter().any(|route| route.address.is_loopback()), "{routes:?}");
+        dump(libc::RTM_GETNEIGH).unwrap();
     }
 }

@@ -72,7 +72,7 @@ const LONGEST: usize = 65_508;
 impl Ping {
     /// A socket for echoes of `remote`, bound to this end. [`io::ErrorKind::PermissionDenied`]: the host permits neither kind.
     pub fn open(remote: IpAddr, source: &Source) -> io::Result<Self> {
-        let at = SocketAddr::new(remote, 0);
+        let at = source.scoped(SocketAddr::new(remote, 0));
         let (domain, protocol) = match remote {
             IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
             IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),

@@ -1,7 +1,7 @@
 //! The local end of this host's sockets: any, or as `--bind` says.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsFd;
 
 use nix::net::if_::if_nametoindex;
@@ -136,12 +136,28 @@ impl Source {
         self.applies_to(remote) && self.address(remote.is_ipv6()).is_err()
     }
 
-    /// The interface that carries multicast.
+    /// A destination with the scope that this host needs: link-local addresses need an interface.
+    pub fn scoped(&self, to: SocketAddr) -> SocketAddr {
+        match to {
+            SocketAddr::V6(v6) if needs_scope(v6.ip()) => {
+                let scope = self.multicast().map_or(0, |interface| interface.index);
+                SocketAddrV6::new(*v6.ip(), v6.port(), 0, scope).into()
+            }
+            other => other,
+        }
+    }
+
+    /// The interface that carries multicast, and what is sent to link-local addresses.
     pub fn multicast(&self) -> Option<Interface> {
         let address = self.v4.map(Into::into).or(self.v6.map(Into::into));
         let named = self.interface.clone().map(Which::Named);
         interface::find(&named.or(address.map(Which::With)).unwrap_or(Which::Default))
     }
+}
+
+fn needs_scope(address: &Ipv6Addr) -> bool {
+    let [a, b, ..] = address.octets();
+    address.is_unicast_link_local() || a == 0xff && b & 0x0f == 2
 }
 
 /// Whether any user may bind a socket to an interface: since Linux 5.7.
@@ -181,6 +197,17 @@ mod tests {
             let error = source(named).unwrap_err();
             assert!(error.contains(cure), "{named:?}: {error}");
         }
+    }
+
+    #[test]
+    fn link_local_destinations_name_an_interface() {
+        assert!(needs_scope(&"fe80::1".parse().unwrap()) && needs_scope(&"ff02::fb".parse().unwrap()));
+        assert!(!needs_scope(&"ff05::c".parse().unwrap()) && !needs_scope(&"2001:db8::1".parse().unwrap()));
+        let of_loopback = source(&["lo"]).unwrap();
+        let scoped = |text: &str| of_loopback.scoped(text.parse().unwrap()).to_string();
+        assert_eq!(scoped("[fe80::1]:53"), "[fe80::1%1]:53");
+        assert_eq!(scoped("[2001:db8::1]:53"), "[2001:db8::1]:53");
+        assert_eq!(scoped("169.254.1.1:53"), "169.254.1.1:53");
     }
 
     #[test]

@@ -242,10 +242,10 @@ fn networks(args: &Options) -> anyhow::Result<Vec<Network>> {
     ensure!(!(args.ipv4 && args.ipv6), "IPv4 only and IPv6 only exclude each other: choose one");
     let mut networks = Vec::new();
     if !args.ipv6 {
-        networks.push(Network::chosen(&args.net, false).context("--net")?);
+        networks.push(Network::chosen(&args.net, false, args.host_loopback).context("--net")?);
     }
     if !args.ipv4 {
-        networks.push(Network::chosen(&args.net6, true).context("--net6")?);
+        networks.push(Network::chosen(&args.net6, true, args.host_loopback).context("--net6")?);
     }
     for (option, addresses, gateway) in
         [("--address", &args.address, false), ("--gateway", &args.gateway, true)]
@@ -306,9 +306,10 @@ fn mapped_ports(mut ports: Vec<u16>) -> anyhow::Result<Vec<u16>> {
 pub mod tests {
     use super::*;
 
-    /// The plan of default options that `change` changes.
+    /// The plan of default options that `change` changes, on a host whose networks do not overlap with the program's.
     pub fn plan(change: impl FnOnce(&mut Options)) -> anyhow::Result<Plan> {
         let mut options = Options::new(["true"]);
+        (options.net, options.net6) = ("10.0.2.0/24".to_owned(), "fd00::/64".to_owned());
         change(&mut options);
         Plan::new(options)
     }
@@ -326,6 +327,12 @@ pub mod tests {
             ["fd00::100", "fd00::2", "fd00::3"]
         );
         assert_eq!((v4.prefix, v6.prefix, plan.mtu), (24, 64, 65520));
+    }
+
+    #[test]
+    fn the_host_loopback_is_reached_at_a_known_address() {
+        let plan = plan(|o| (o.net6, o.host_loopback) = ("auto".to_owned(), true)).unwrap();
+        assert_eq!(plan.gateway(true).unwrap().to_string(), "fd00::2");
     }
 
     #[test]

@@ -32,27 +32,38 @@ const MAX_NAME_SERVERS: usize = 3;
 const GUEST_V4: u128 = 100;
 const GUEST_V6: u128 = 0x100;
 
-/// The default networks of a program: the first that does not overlap with this host's. Private IPv4 networks are few,
-/// and collide; IPv6 ones are chosen at random, and the well-known default stays.
-const NETWORKS: [&str; 6] =
+/// The default networks of a program: the first that does not overlap with this host's. The last of each family is for
+/// benchmarks (RFC 2544, RFC 5180), where no host is.
+const NETWORKS_V4: [&str; 6] =
     ["10.0.2.0/24", "10.0.3.0/24", "10.171.2.0/24", "172.29.2.0/24", "192.168.202.0/24", "198.18.2.0/24"];
-const NETWORK_V6: &str = "fd00::/64";
+const NETWORKS_V6: [&str; 6] = [
+    "fd00::/64",
+    "fd00:0:0:3::/64",
+    "fd6c:6173:7461:2::/64",
+    "fd9b:2d0e:51c7:2::/64",
+    "fdd4:7f13:a86e:2::/64",
+    "2001:2:0:2::/64",
+];
 
 impl Network {
     /// The given network, or with `auto` one that does not overlap with a network of this host.
-    pub(super) fn chosen(text: &str, v6: bool) -> anyhow::Result<Self> {
+    ///
+    /// `host_loopback`: the program reaches this host's loopback at the gateway. The IPv6 network then stays, because the
+    /// program has to know the gateway's address.
+    pub(super) fn chosen(text: &str, v6: bool, host_loopback: bool) -> anyhow::Result<Self> {
         match text {
-            "auto" if v6 => Self::parse(NETWORK_V6, v6),
-            "auto" => Self::first_free(&NETWORKS, &host::networks::of_host()),
+            "auto" if v6 && host_loopback => Self::parse(NETWORKS_V6[0], v6),
+            "auto" => Self::first_free(v6, &host::networks::of_host()),
             named => Self::parse(named, v6),
         }
     }
 
     /// The first candidate after all that overlap with one of `taken`, or else the first that overlaps with none; the first
     /// of all if each does.
-    fn first_free(candidates: &[&str], taken: &[HostNetwork]) -> anyhow::Result<Self> {
+    fn first_free(v6: bool, taken: &[HostNetwork]) -> anyhow::Result<Self> {
+        let candidates = if v6 { NETWORKS_V6 } else { NETWORKS_V4 };
         let mut networks =
-            candidates.iter().map(|text| Self::parse(text, false)).collect::<Result<Vec<_>, _>>()?;
+            candidates.iter().map(|text| Self::parse(text, v6)).collect::<Result<Vec<_>, _>>()?;
         let is_free = |network: &Self| {
             let own = HostNetwork { address: network.base, prefix: network.prefix };
             !taken.iter().any(|other| other.overlaps(&own))
@@ -131,7 +142,7 @@ mod tests {
     #[test]
     fn a_network_of_the_host_is_none_of_the_programs() {
         let network = |address: &str, prefix| HostNetwork { address: address.parse().unwrap(), prefix };
-        let first = |taken: &[HostNetwork]| Network::first_free(&NETWORKS, taken).unwrap().guest.to_string();
+        let first = |taken: &[HostNetwork]| Network::first_free(false, taken).unwrap().guest.to_string();
         assert_eq!(first(&[network("192.168.1.7", 24), network("fd00::7", 64)]), "10.0.2.100");
         assert_eq!(first(&[network("10.0.2.15", 24)]), "10.0.3.100");
         assert_eq!(first(&[network("10.0.0.0", 8)]), "172.29.2.100");
@@ -139,5 +150,13 @@ mod tests {
         assert_eq!(first(&[network("198.18.2.100", 24)]), "10.0.2.100", "after the last, the first");
         // Nothing is free: what people know.
         assert_eq!(first(&[network("0.0.0.0", 1), network("128.0.0.0", 1)]), "10.0.2.100");
+
+        let first = |taken: &[HostNetwork]| Network::first_free(true, taken).unwrap().guest.to_string();
+        assert_eq!(first(&[network("10.0.2.15", 24), network("fe80::", 64)]), "fd00::100");
+        assert_eq!(first(&[network("fd00::7", 64)]), "fd00:0:0:3::100");
+        assert_eq!(first(&[network("fd00::77", 128)]), "fd00:0:0:3::100", "a neighbour");
+        assert_eq!(first(&[network("fd00::", 16)]), "fd6c:6173:7461:2::100");
+        assert_eq!(first(&[network("fc00::", 7)]), "2001:2:0:2::100", "all unique local addresses");
+        assert_eq!(first(&[network("fd00:0:0:3::100", 64)]), "fd6c:6173:7461:2::100", "a nested run");
     }
 }

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,7 +13,6 @@ use tokio::time::sleep;
 use super::Flows;
 use crate::closing::Live;
 use crate::flow::FlowAccount;
-use crate::host::Source;
 use crate::host::datagrams::{DatagramSocket, Heard, Shape};
 use crate::host::interface::Interface;
 use crate::tap::Membership;
@@ -28,22 +27,6 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Groups {
     joined: RefCell<HashSet<IpAddr>>,
     sockets: RefCell<HashMap<SocketAddr, Rc<Notify>>>,
-}
-
-/// A destination with the scope that the host needs: link-local addresses need an interface.
-pub fn scoped(to: SocketAddr, source: &Source) -> SocketAddr {
-    match to {
-        SocketAddr::V6(v6) if needs_scope(v6.ip()) => {
-            let scope = source.multicast().map_or(0, |interface| interface.index);
-            SocketAddrV6::new(*v6.ip(), v6.port(), 0, scope).into()
-        }
-        other => other,
-    }
-}
-
-fn needs_scope(address: &Ipv6Addr) -> bool {
-    let [a, b, ..] = address.octets();
-    address.is_unicast_link_local() || a == 0xff && b & 0x0f == 2
 }
 
 /// Groups that kernels join by themselves, without a listening program: all nodes, all routers, solicited nodes.
@@ -131,7 +114,7 @@ impl Groups {
             return;
         };
         flows.share(port);
-        match DatagramSocket::open_group(scoped(at, source), interface.index, source) {
+        match DatagramSocket::open_group(source.scoped(at), interface.index, source) {
             Ok(socket) => {
                 let stop = Rc::new(Notify::new());
                 sockets.insert(at, stop.clone());
@@ -206,13 +189,5 @@ mod tests {
         ] {
             assert_eq!(is_of_the_kernel(group.parse().unwrap()), kernels, "{group}");
         }
-    }
-
-    #[test]
-    fn link_local_destinations_name_an_interface() {
-        assert!(needs_scope(&"fe80::1".parse().unwrap()) && needs_scope(&"ff02::fb".parse().unwrap()));
-        assert!(!needs_scope(&"ff05::c".parse().unwrap()) && !needs_scope(&"2001:db8::1".parse().unwrap()));
-        let plain: SocketAddr = "[2001:db8::1]:53".parse().unwrap();
-        assert_eq!(scoped(plain, &Source::default()), plain);
     }
 }
