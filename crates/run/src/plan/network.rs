@@ -151,6 +151,8 @@ mod tests {
         // Nothing is free: what people know.
         assert_eq!(first(&[network("0.0.0.0", 1), network("128.0.0.0", 1)]), "10.0.2.100");
 
+        let with_loopback = Network::chosen("auto", true, true).unwrap();
+        assert_eq!(with_loopback.gateway.to_string(), "fd00::2", "where it is known to be");
         let first = |taken: &[HostNetwork]| Network::first_free(true, taken).unwrap().guest.to_string();
         assert_eq!(first(&[network("10.0.2.15", 24), network("fe80::", 64)]), "fd00::100");
         assert_eq!(first(&[network("fd00::7", 64)]), "fd00:0:0:3::100");
