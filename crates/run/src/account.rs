@@ -173,7 +173,8 @@ impl ConnectionReport {
             _ => {
                 let mut record =
                     self.record(Outcome::Aborted, By::Program, Some(end.rule), TcpState::SynSent);
-                record.note = Some("before the remote had answered".to_owned());
+                record.note =
+                    Some(self.silent_proxy().unwrap_or_else(|| "before the remote had answered".to_owned()));
                 record
             }
         }
@@ -183,15 +184,29 @@ impl ConnectionReport {
     pub fn abandoned(&self) -> Record {
         let mut record =
             self.record(Outcome::Aborted, By::Program, Some(Rule::EndAttemptClosed), TcpState::SynSent);
-        record.note = Some("given up before the remote or the network had answered the SYN".to_owned());
+        record.note =
+            Some(self.silent_proxy().unwrap_or_else(|| {
+                "given up before the remote or the network had answered the SYN".to_owned()
+            }));
         record
+    }
+
+    /// The note of an attempt by way of a proxy, which has not answered: it is silent, or the remote.
+    fn silent_proxy(&self) -> Option<String> {
+        let proxy = self.context.borrow().via.clone()?;
+        Some(format!(
+            "given up before the proxy {proxy} had answered: it, or the remote behind it, is silent"
+        ))
     }
 
     /// The remote did not answer for as long as the program waited.
     pub fn no_answer(&self) -> Record {
         let mut record =
             self.record(Outcome::TimedOut, By::Nobody, Some(Rule::EndSynTimeout), TcpState::SynSent);
-        record.note = Some("neither the remote nor the network answered the SYN".to_owned());
+        record.note = Some(
+            self.silent_proxy()
+                .unwrap_or_else(|| "neither the remote nor the network answered the SYN".to_owned()),
+        );
         record
     }
 

@@ -90,6 +90,9 @@ impl Ready {
 
 /// Takes a descriptor that the caller has passed under this number; programs that are started do not get it.
 fn inherited(fd: RawFd) -> anyhow::Result<OwnedFd> {
+    if (0..=2).contains(&fd) {
+        bail!("descriptor {fd} is the program's own: pass another one, as in `3>FILE`");
+    }
     if fd > 2 {
         // SAFETY: the borrow is only used to check that it is open, and ends with the expression.
         let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };

@@ -361,8 +361,9 @@ const HEAD: &str = "\
 
 Clients of many kinds, run on the kernel and under `lastack run` against real servers two hops away (nginx, sshd, git daemon,
 rsync, redis, PostgreSQL, FTP, TFTP, DNS, NTP, iperf3, HTTP/3). Status and output of both are alike in every row, or the test
-that makes this page fails: `UPDATE_DOCS=1 cargo test -p lastack-cli --test clients`. `$S` is the server; at port 9 nothing listens,
+that makes this page fails: `UPDATE_DOCS=1 cargo test -p lastack-cli --test clients`. `$S` is the server; at ports 9 and 83 nothing listens,
 port 81 answers nothing, port 8000 resets after 5000 bytes; a router answers for 203.0.113.1 and 203.0.114.1.
+Containers of podman with lastack as their network, and rootlesskit, are tested in `crates/cli/tests/run/joined.rs`.
 
 | client | command | status on the kernel | under lastack run | output of both |
 |---|---|---|---|---|

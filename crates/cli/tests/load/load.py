@@ -1,10 +1,10 @@
 """What `lastack run` takes of a host under load, and what it leaves behind.
 
 load.py LASTACK [full]: the full load takes minutes with a release build; without "full", a fraction of it. Run it in a network
-namespace of its own (unshare -n), as root or as a user. Prints a table; fails if a figure is out of its limit.
+namespace of its own (unshare -n) whose loopback is up, as root or as a user. Prints a table; fails if a figure is out of its limit.
 """
 
-import hashlib, json, os, resource, signal, socket, subprocess, sys, tempfile, threading, time
+import hashlib, json, os, resource, shutil, signal, socket, subprocess, sys, tempfile, threading, time
 
 LASTACK, FULL = os.path.abspath(sys.argv[1]), "full" in sys.argv[2:]
 AT_ONCE, IN_A_ROW, BULK, IDLE, SETTLED = (2000, 100_000, 1 << 30, 10, 15) if FULL else (200, 1000, 16 << 20, 2, 1)
@@ -96,12 +96,16 @@ class Peak(threading.Thread):
 
     def run(self):
         while not self.stopped.wait(0.05):
-            memory, descriptors, _ = figures(self.pid)
-            self.memory, self.descriptors = max(self.memory, memory), max(self.descriptors, descriptors)
+            self.sample()
+
+    def sample(self):
+        memory, descriptors, _ = figures(self.pid)
+        self.memory, self.descriptors = max(self.memory, memory), max(self.descriptors, descriptors)
 
     def stop(self):
         self.stopped.set()
         self.join()
+        self.sample()
         return self.memory, self.descriptors
 
 
@@ -146,6 +150,7 @@ def load():
     # Delayed acknowledgments, and the packing of connections that stay idle.
     time.sleep(SETTLED)
     idle = figures(run.pid)[2]
+    system_calls(run.pid, f"{AT_ONCE} connections are idle")
     time.sleep(IDLE)
     idle = figures(run.pid)[2] - idle
     row(f"the same, idle for {IDLE} s", f"{IDLE} s", *figures(run.pid)[:2], idle / ticks)
@@ -170,6 +175,25 @@ def load():
     check(summary["dropped"] == 0 and summary["lost"] == {"unsent": 0, "unacked": 0, "unread": 0}, summary)
 
 
+def system_calls(pid, when):
+    """None is made while nothing happens. Only root may look."""
+    if os.geteuid() != 0 or not shutil.which("strace"):
+        return
+    trace = subprocess.run(["timeout", "-s", "INT", "5", "strace", "-f", "-qq", "-p", str(pid)], capture_output=True, text=True)
+    # The call that waits is shown when the tracer comes and goes.
+    calls = [line for line in trace.stderr.splitlines() if "(" in line and "restart_syscall" not in line and "epoll" not in line]
+    check(not calls, f"system calls while {when}: {calls[:5]}")
+    print(f"| strace while {when} for 5 s | no system call | | | |")
+
+
+def traces():
+    """What a run could leave in this network and in the directories of temporary files."""
+    interfaces = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+    places = ["/tmp", "/run", "/run/netns", "/dev/shm", f"/run/user/{os.geteuid()}"]
+    files = {f"{place}/{name}" for place in places if os.path.isdir(place) for name in os.listdir(place) if "lastack" in name}
+    return interfaces, files
+
+
 def processes(marker):
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -183,7 +207,7 @@ def processes(marker):
 
 def endings():
     # SIGKILL leaves neither processes nor the network.
-    marker = f"3{os.getpid()}.5"
+    marker, before = f"3{os.getpid()}.5", traces()
     run = subprocess.Popen([LASTACK, "run", "sh", "-c", f"setsid sleep {marker} & sleep {marker}"], stderr=subprocess.DEVNULL)
     end = time.monotonic() + 20
     while len([p for p in processes(marker) if "sleep" in open(f"/proc/{p}/comm").read()]) < 2:
@@ -201,37 +225,48 @@ def endings():
         except OSError:
             pass
     check(not left, "SIGKILL leaves a process in the network")
-    print("SIGKILL: no process and no network is left")
+    check(traces() == before, f"SIGKILL leaves something: {traces()}, {before}")
+    print("SIGKILL: no process, no network, no interface and no file is left")
+    signals()
+    without_outputs()
 
-    # SIGINT ends both, with the report.
+
+def signals():
+    """SIGINT and SIGTERM end the program and lastack, with the report."""
     server = socket.create_server(("127.0.0.1", 0))
     wait = f"import socket; s = socket.create_connection(('10.0.2.2', {server.getsockname()[1]})); print('here', flush=True); s.recv(1)"
-    run = subprocess.Popen([LASTACK, "run", "-v", "--host-loopback", sys.executable, "-c", wait], stdout=subprocess.PIPE,
-                           stderr=subprocess.PIPE, text=True)
-    check(run.stdout.readline() == "here\n", "the program did not connect")
-    run.send_signal(signal.SIGINT)
-    _, said = run.communicate(timeout=30)
-    check(run.returncode == -signal.SIGINT, f"SIGINT: {run.returncode}")
-    check("KeyboardInterrupt" in said and "1 TCP connection:" in said, said)
-    print("SIGINT: the program and lastack end of it, with the report")
+    for sent in [signal.SIGINT, signal.SIGTERM]:
+        run = subprocess.Popen([LASTACK, "run", "-v", "--host-loopback", sys.executable, "-c", wait], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+        check(run.stdout.readline() == "here\n", "the program did not connect")
+        run.send_signal(sent)
+        _, said = run.communicate(timeout=30)
+        check(run.returncode == -sent, f"{sent}: {run.returncode}")
+        check("1 TCP connection:" in said and (sent != signal.SIGINT or "KeyboardInterrupt" in said), said)
+    print("SIGINT, SIGTERM: the program and lastack end of it, with the report")
 
-    # A report that cannot be written.
+
+def without_outputs():
+    """A report that cannot be written."""
     full = subprocess.run([LASTACK, "run", "-v", "-o", "/dev/full", "sh", "-c", "echo all; echo of it >&2; exit 3"], capture_output=True,
                           text=True, timeout=30)
     check((full.returncode, full.stdout) == (3, "all\n"), full)
     check(full.stderr.startswith("of it\n") and "the report could not be written completely" in full.stderr, full)
     closed = subprocess.run(["sh", "-c", f"{LASTACK} run -v sh -c 'echo all; exit 3' 2>&-"], stdout=subprocess.PIPE, text=True, timeout=30)
     check((closed.returncode, closed.stdout) == (3, "all\n"), closed)
+    silent = subprocess.run(["sh", "-c", f"{LASTACK} run -v sh -c 'exit 3' >&- <&-"], stderr=subprocess.PIPE, text=True, timeout=30)
+    check(silent.returncode == 3 and "0 TCP connections" in silent.stderr, silent)
     same = subprocess.run(["sh", "-c", f"{LASTACK} run -v sh -c 'echo all; exit 3' 2>/dev/full"], stdout=subprocess.PIPE, text=True, timeout=30)
     check((same.returncode, same.stdout) == (3, "all\n"), same)
     capture = subprocess.run([LASTACK, "run", "-w", "/dev/full", "sh", "-c", "ping -c1 10.0.2.2 >/dev/null; echo all; exit 3"],
                              capture_output=True, text=True, timeout=30)
     check((capture.returncode, capture.stdout) == (3, "all\n") and "the capture" in capture.stderr, capture)
-    print("full disk, closed standard error: the program's output and status are complete, the loss is reported")
+    print("full disk, closed standard error or output: the program's output and status are complete, the loss is reported")
 
 
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+if os.geteuid() == 0:
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 load()
 endings()

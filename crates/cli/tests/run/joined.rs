@@ -114,6 +114,7 @@ fn a_namespace_that_cannot_be_joined_is_an_error_that_names_the_cure() {
         (&["--join", "4294967290"], "there is no process"),
         (&["--join-user", "/x", "true"], "--join"),
         (&["--ready-fd", "77", "true"], "descriptor 77 is not open"),
+        (&["--ready-fd", "1", "true"], "descriptor 1 is the program's own: pass another one"),
         (&["--interface", "a-name-that-is-too-long", "true"], "up to 15 characters"),
         (&["--address", "192.0.2.1", "true"], "not in the program's network"),
         (&["--pid", "/nowhere/pid", "true"], "cannot write /nowhere/pid"),

@@ -140,6 +140,21 @@ fn failures_are_those_of_the_remote_or_of_the_proxy_and_say_which() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
+fn a_proxy_that_is_silent_is_named() {
+    require_all();
+    // The kernel accepts, and nothing answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let via = format!("http://{}", silent.local_addr().unwrap());
+    let ask =
+        "import socket\ntry: socket.create_connection(('192.0.2.7', 80), 1)\nexcept OSError as e: print(e)";
+    let ran = lastack(&["--via", &via], &["python3", "-c", ask]);
+    assert_eq!(ran.output.stdout, b"timed out\n");
+    let note = ran.connection()["note"].as_str().unwrap();
+    assert!(note.starts_with(&format!("given up before the proxy {via} had answered")), "{note}");
+}
+
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn datagrams_pass_where_the_proxy_carries_them_and_are_refused_elsewhere() {
     require_all();
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
