@@ -193,7 +193,7 @@ impl ConnectionReport {
 
     /// The note of an attempt by way of a proxy, which has not answered: it is silent, or the remote.
     fn silent_proxy(&self) -> Option<String> {
-        let proxy = self.context.borrow().via.clone()?;
+        let proxy = self.context.get().via?;
         Some(format!(
             "given up before the proxy {proxy} had answered: it, or the remote behind it, is silent"
         ))

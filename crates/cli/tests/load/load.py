@@ -264,6 +264,8 @@ def without_outputs():
     print("full disk, closed standard error or output: the program's output and status are complete, the loss is reported")
 
 
+# A shell starts what runs in the background with the signal ignored, which programs inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 if os.geteuid() == 0:
