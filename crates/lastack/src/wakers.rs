@@ -6,7 +6,7 @@ use lastack_engine::{ConnId, ListenerId};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::mem::{self, Discriminant, discriminant};
+use std::mem;
 use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -56,7 +56,36 @@ enum Socket {
     None,
 }
 
+/// A set of interests in one socket: a bit for each kind.
+type Interests = u16;
+
+/// Every kind.
+const ALL: Interests = Interests::MAX;
+
 impl Interest {
+    /// Its kind.
+    const fn bit(self) -> Interests {
+        let number = match self {
+            Self::Accept(_) => 0,
+            Self::Read(_) => 1,
+            Self::Write(_) => 2,
+            Self::End(_) => 3,
+            Self::Acknowledge(_) => 4,
+            Self::Watch(_) => 5,
+            Self::Intercepted => 6,
+            Self::UdpRead(_) => 7,
+            Self::UdpWrite(_) => 8,
+            Self::EchoRequest => 9,
+            Self::RawPacket => 10,
+            Self::RawWrite => 11,
+            Self::EchoReply(_) => 12,
+            Self::Ended(_) => 13,
+            Self::Quiet => 14,
+            Self::Stopped => 15,
+        };
+        1 << number
+    }
+
     fn socket(self) -> Socket {
         match self {
             Self::Accept(id) => Socket::Listener(id),
@@ -133,7 +162,7 @@ impl<I: Copy + Default + PartialEq> BySlot<I> {
         }
         let (owner, waiting) = &mut self.0[slot];
         if *owner != id {
-            waiting.take(|_| true, &mut due.wake);
+            waiting.take(ALL, |_| true, &mut due.wake);
             *owner = id;
         }
         waiting
@@ -141,7 +170,7 @@ impl<I: Copy + Default + PartialEq> BySlot<I> {
 
     fn take_all(&mut self, into: &mut Vec<Waker>) {
         for (_, waiting) in std::mem::take(&mut self.0).iter_mut() {
-            waiting.take(|_| true, into);
+            waiting.take(ALL, |_| true, into);
         }
     }
 }
@@ -157,10 +186,23 @@ struct Waiting {
 /// A task that waits.
 #[derive(Debug)]
 struct Waiter {
-    interest: Discriminant<Interest>,
-    /// `None`: the task of a `poll_*` method.
+    /// What it waits for. The task of a future waits for one thing, that of `poll_*` methods for several: a relay, which
+    /// waits for everything, takes the memory of one waiter.
+    interests: Interests,
+    /// `None`: the task of `poll_*` methods.
     ticket: Ticket,
     waker: Waker,
+}
+
+impl Waiter {
+    /// Ends its interest in these, and appends its waker to `into`. Returns whether it waits for nothing any more.
+    fn take(&mut self, interests: Interests, into: &mut Vec<Waker>) -> bool {
+        self.interests &= !interests;
+        if self.interests != 0 {
+            into.push(self.waker.clone());
+        }
+        self.interests == 0
+    }
 }
 
 impl Waiting {
@@ -168,26 +210,45 @@ impl Waiting {
         self.first.is_none() && self.more.is_empty()
     }
 
-    fn register(&mut self, interest: Discriminant<Interest>, ticket: Ticket, waker: &Waker, due: &mut Due) {
-        let same = |old: &&mut Waiter| old.interest == interest && old.ticket == ticket;
-        if let Some(old) = self.first.iter_mut().chain(&mut self.more).find(same) {
-            if !old.waker.will_wake(waker) {
-                due.stale.push(mem::replace(&mut old.waker, waker.clone()));
+    fn all(&mut self) -> impl Iterator<Item = &mut Waiter> {
+        self.first.iter_mut().chain(&mut self.more)
+    }
+
+    fn register(&mut self, interest: Interests, ticket: Ticket, waker: &Waker, due: &mut Due) {
+        if let Some(old) = self.all().find(|old| old.interests & interest != 0 && old.ticket == ticket) {
+            if old.waker.will_wake(waker) {
+                return;
             }
+            if old.interests == interest {
+                due.stale.push(mem::replace(&mut old.waker, waker.clone()));
+                return;
+            }
+            old.interests &= !interest;
+        }
+        let same = |old: &&mut Waiter| ticket.is_none() && old.ticket.is_none() && old.waker.will_wake(waker);
+        if let Some(same) = self.all().find(same) {
+            same.interests |= interest;
             return;
         }
-        let new = Waiter { interest, ticket, waker: waker.clone() };
+        let new = Waiter { interests: interest, ticket, waker: waker.clone() };
         match self.first {
             None => self.first = Some(new),
             Some(_) => self.more.push(new),
         }
     }
 
-    /// Removes the tasks that match, and appends their wakers to `into`.
-    fn take(&mut self, matches: impl Fn(&Waiter) -> bool, into: &mut Vec<Waker>) {
-        into.extend(self.first.take_if(|waiter| matches(waiter)).map(|waiter| waiter.waker));
+    /// Ends the interest of the tasks that match in these, and appends their wakers to `into`.
+    fn take(&mut self, interests: Interests, matches: impl Fn(&Waiter) -> bool, into: &mut Vec<Waker>) {
+        let is_concerned = |waiter: &Waiter| waiter.interests & interests != 0 && matches(waiter);
+        let first = self.first.take_if(|waiter| is_concerned(waiter) && waiter.take(interests, into));
+        into.extend(first.map(|waiter| waiter.waker));
         if !self.more.is_empty() {
-            into.extend(self.more.extract_if(.., |waiter| matches(waiter)).map(|waiter| waiter.waker));
+            let mut partly = Vec::new();
+            let over = self
+                .more
+                .extract_if(.., |waiter| is_concerned(waiter) && waiter.take(interests, &mut partly));
+            into.extend(over.map(|waiter| waiter.waker));
+            into.append(&mut partly);
         }
     }
 }
@@ -229,28 +290,23 @@ impl Wakers {
             Socket::Udp(id) => udp.entry(id, id.slot(), due),
             Socket::None => others.entry(interest).or_default(),
         };
-        waiting.register(discriminant(&interest), ticket, waker, due);
+        waiting.register(interest.bit(), ticket, waker, due);
     }
 
     /// Unregisters a future.
     fn unregister(&mut self, interest: Interest, ticket: NonZeroU64) {
-        let kind = discriminant(&interest);
-        self.take(
-            interest,
-            |waiter| waiter.interest == kind && waiter.ticket == Some(ticket),
-            |due| &mut due.stale,
-        );
+        let matches = |waiter: &Waiter| waiter.ticket == Some(ticket);
+        self.take(interest, interest.bit(), matches, |due| &mut due.stale);
     }
 
     /// Wakes all tasks with this interest.
     pub fn wake(&mut self, interest: Interest) {
-        let kind = discriminant(&interest);
-        self.take(interest, |waiter| waiter.interest == kind, |due| &mut due.wake);
+        self.take(interest, interest.bit(), |_| true, |due| &mut due.wake);
     }
 
     /// Wakes all tasks that wait for this connection, whatever their interest.
     pub fn wake_connection(&mut self, id: ConnId) {
-        self.take(Interest::End(id), |_| true, |due| &mut due.wake);
+        self.take(Interest::End(id), ALL, |_| true, |due| &mut due.wake);
         // The memory is not kept for the slot's next connection: after a burst of connections, the few bytes of each
         // would keep a page in use.
         if let Some(waiting) = self.connections.get(id, id.slot()) {
@@ -260,13 +316,13 @@ impl Wakers {
 
     /// Drops the wakers of this interest: the socket was closed.
     pub fn forget(&mut self, interest: Interest) {
-        let kind = discriminant(&interest);
-        self.take(interest, |waiter| waiter.interest == kind, |due| &mut due.stale);
+        self.take(interest, interest.bit(), |_| true, |due| &mut due.stale);
     }
 
     fn take(
         &mut self,
         interest: Interest,
+        interests: Interests,
         matches: impl Fn(&Waiter) -> bool,
         into: impl Fn(&mut Due) -> &mut Vec<Waker>,
     ) {
@@ -278,7 +334,7 @@ impl Wakers {
             Socket::None => others.get_mut(&interest),
         };
         let Some(waiting) = waiting else { return };
-        waiting.take(matches, into(due));
+        waiting.take(interests, matches, into(due));
         if waiting.is_empty() && matches!(interest.socket(), Socket::None) {
             others.remove(&interest);
         }
@@ -291,7 +347,7 @@ impl Wakers {
         listeners.take_all(&mut due.wake);
         udp.take_all(&mut due.wake);
         for mut waiting in mem::take(others).into_values() {
-            waiting.take(|_| true, &mut due.wake);
+            waiting.take(ALL, |_| true, &mut due.wake);
         }
     }
 
@@ -385,19 +441,48 @@ mod tests {
         assert_eq!(counts, [0, 2, 1]);
     }
 
+    /// A stack with one connection.
+    fn connected() -> (lastack_engine::Stack, ConnId) {
+        let address = std::net::IpAddr::from([10, 0, 0, 1]);
+        let mut stack = lastack_engine::Stack::new(lastack_engine::Config::new([address]), [0; 16]);
+        let id = stack.tcp_connect(None, ([10, 0, 0, 2], 80).into()).unwrap();
+        (stack, id)
+    }
+
+    #[test]
+    fn a_task_that_polls_for_several_events_is_one_waiter_until_each_has_come() {
+        let (_stack, id) = connected();
+        let mut wakers = Wakers::default();
+        let [(first, a), (second, b)] = [counted(), counted()];
+        for interest in [Interest::Read(id), Interest::Write(id), Interest::Acknowledge(id)] {
+            wakers.register_poller(interest, &a);
+        }
+        assert!(wakers.connections.get(id, id.slot()).is_some_and(|waiting| waiting.more.is_empty()));
+        // Another task polls for one of them in its place.
+        wakers.register_poller(Interest::Write(id), &b);
+        let woken = |wakers: &mut Wakers, interest: Interest| {
+            wakers.wake(interest);
+            wakers.take_due().into_iter().for_each(Due::wake);
+            [&first, &second].map(|count| count.0.swap(0, Ordering::Relaxed))
+        };
+        assert_eq!(woken(&mut wakers, Interest::Write(id)), [0, 1]);
+        assert_eq!(woken(&mut wakers, Interest::Read(id)), [1, 0]);
+        assert_eq!(woken(&mut wakers, Interest::Read(id)), [0, 0], "an event wakes once");
+        assert_eq!(woken(&mut wakers, Interest::Acknowledge(id)), [1, 0]);
+        assert!(wakers.connections.get(id, id.slot()).is_some_and(|waiting| waiting.is_empty()));
+    }
+
     #[test]
     fn a_connection_that_has_ended_leaves_nothing() {
         let mut wakers = Wakers::default();
         let (count, waker) = counted();
-        let address = std::net::IpAddr::from([10, 0, 0, 1]);
-        let mut stack = lastack_engine::Stack::new(lastack_engine::Config::new([address]), [0; 16]);
-        let id = stack.tcp_connect(None, ([10, 0, 0, 2], 80).into()).unwrap();
+        let (_stack, id) = connected();
         for interest in [Interest::Read(id), Interest::Write(id), Interest::End(id)] {
             wakers.register_poller(interest, &waker);
         }
         wakers.wake_connection(id);
         wakers.take_due().into_iter().for_each(Due::wake);
-        assert_eq!(count.0.load(Ordering::Relaxed), 3);
+        assert_eq!(count.0.load(Ordering::Relaxed), 1, "one task");
         let waiting = wakers.connections.get(id, id.slot()).expect("the slot has an owner");
         assert!(waiting.is_empty() && waiting.more.capacity() == 0);
     }

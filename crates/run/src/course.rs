@@ -80,9 +80,14 @@ impl Default for Course {
 }
 
 impl Course {
-    /// Idle time counts from now on.
+    /// The connection is established: idle time counts from now on.
     pub fn begin(&self) {
         self.begun.set(Moment::now());
+    }
+
+    /// The time since it was established.
+    pub fn age(&self) -> Duration {
+        self.begun.get().elapsed()
     }
 
     /// One side's data is relayed: the number of bytes, and the first of them. `late`: the other side has closed.

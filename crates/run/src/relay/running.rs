@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use lastack::Cause;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 
 use super::{GRACE, Over, Relay, Side, TURN};
 use crate::acks::Attending;
@@ -17,14 +17,19 @@ pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 /// Relays until the connection has ended, and passes the end on.
 pub struct Running<'a> {
     relay: &'a Relay<'a>,
-    established: Instant,
     up: Up<'a>,
     down: Down<'a>,
-    /// Waits for an error of the host's socket while no read would report it.
+    attending: Attending<'a>,
+    rare: Option<Box<Rare<'a>>>,
+}
+
+/// What only some connections wait for, or only at their end.
+#[derive(Default)]
+struct Rare<'a> {
+    /// An error of the host's socket while no read would report it.
     trouble: Option<Boxed<'a, Over>>,
     /// The program has closed, and the remote has not.
     abandoned: Option<Boxed<'a, ()>>,
-    attending: Attending<'a>,
     /// Relaying is over: the end is passed on.
     end: Option<Boxed<'a, Over>>,
 }
@@ -65,13 +70,10 @@ impl<'a> Running<'a> {
     pub(super) fn new(relay: &'a Relay<'a>) -> Self {
         Self {
             relay,
-            established: Instant::now(),
             up: Up::Data,
             down: Down { waits: WaitsFor::Room, turn: 0 },
-            trouble: None,
-            abandoned: None,
             attending: Attending::default(),
-            end: None,
+            rare: None,
         }
     }
 
@@ -100,11 +102,13 @@ impl<'a> Running<'a> {
     /// Ready when either side has ended, other than cleanly, or the program has released its socket.
     fn poll_ends(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
         let relay = self.relay;
-        if matches!(self.down.waits, WaitsFor::Data) {
-            // The read reports an error.
-            self.trouble = None;
-        } else {
-            let trouble = self.trouble.get_or_insert_with(|| Box::pin(relay.host_trouble()));
+        // A read reports an error.
+        let reads = matches!(self.down.waits, WaitsFor::Data);
+        if reads && !self.up.is_done() {
+            self.rare = None;
+        } else if !reads {
+            let rare = self.rare.get_or_insert_default();
+            let trouble = rare.trouble.get_or_insert_with(|| Box::pin(relay.host_trouble()));
             if let Poll::Ready(over) = trouble.as_mut().poll(cx) {
                 return Poll::Ready(over);
             }
@@ -117,7 +121,8 @@ impl<'a> Running<'a> {
             _ => {}
         }
         if self.up.is_done() {
-            let abandoned = self.abandoned.get_or_insert_with(|| Box::pin(relay.abandoned()));
+            let rare = self.rare.get_or_insert_default();
+            let abandoned = rare.abandoned.get_or_insert_with(|| Box::pin(relay.abandoned()));
             return abandoned.as_mut().poll(cx).map(|()| Over::LetGo);
         }
         Poll::Pending
@@ -125,11 +130,10 @@ impl<'a> Running<'a> {
 
     /// Passes the end on: `over` says which side has ended, `None` that both directions are done.
     fn begin_end(&mut self, over: Option<Over>) -> Boxed<'a, Over> {
-        let (relay, established) = (self.relay, self.established);
+        let relay = self.relay;
         let (mut up, mut down) = (Up::Done, Down { waits: WaitsFor::Nothing, turn: 0 });
         std::mem::swap(&mut up, &mut self.up);
         std::mem::swap(&mut down, &mut self.down);
-        self.trouble = None;
         Box::pin(async move {
             let over = match over {
                 Some(over) => over,
@@ -141,7 +145,7 @@ impl<'a> Running<'a> {
                 Over::Host(_) => {
                     relay.patiently(|cx| down.poll(relay, cx)).await;
                     relay.deliver_to_program().await;
-                    sleep_until(established + GRACE).await;
+                    sleep(GRACE.saturating_sub(relay.ledger.course.age())).await;
                 }
                 Over::Program(_) => {
                     relay.patiently(|cx| up.poll(relay, cx)).await;
@@ -159,11 +163,12 @@ impl Future for Running<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Over> {
         loop {
-            if let Some(end) = &mut self.end {
+            if let Some(end) = self.rare.as_mut().and_then(|rare| rare.end.as_mut()) {
                 return end.as_mut().poll(cx);
             }
             let over = ready!(self.poll_relay(cx));
-            self.end = Some(self.begin_end(over));
+            let end = Some(self.begin_end(over));
+            self.rare = Some(Box::new(Rare { end, ..Rare::default() }));
         }
     }
 }
