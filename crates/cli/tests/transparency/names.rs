@@ -29,6 +29,11 @@ pub const CELLS: &[Cell] = &[
         LOOK_UP,
     ),
     Cell::with_names(
+        "a router cannot reach the first server, the second answers",
+        "nameserver 203.0.113.53\nnameserver 198.51.100.53\n",
+        LOOK_UP,
+    ),
+    Cell::with_names(
         "the first server is silent, the second answers",
         "nameserver 198.51.100.56\nnameserver 198.51.100.53\n",
         LOOK_UP,

@@ -24,6 +24,7 @@ use super::message;
 use super::ruling::Ruling;
 use super::{GIVE_UP, PATIENCE};
 use crate::closing::Live;
+use crate::host::error_queue::{self, QueuedError};
 use crate::host::{Failure, Said, Source, scratch};
 use crate::inject::Flow;
 use crate::report::Proto;
@@ -279,8 +280,9 @@ impl Question {
             }
             Ok(answer) => Some((server, answer)),
             Err(error) => {
+                let queued = error_queue::first(&course.servers[at].socket);
                 course.servers.swap_remove(at);
-                course.failure = Some((server, failure(server, &error)));
+                course.failure = Some((server, failure(server, &error, queued)));
                 course.ask_next(&self.datagram.payload);
                 None
             }
@@ -317,7 +319,7 @@ impl Course {
                 }
                 Err(error) => {
                     self.last = address;
-                    self.failure = Some((address, failure(address, &error)));
+                    self.failure = Some((address, failure(address, &error, None)));
                 }
             }
         }
@@ -363,19 +365,21 @@ impl Course {
     }
 }
 
-/// Queries a server from an unpredictable port of its own, with a connected socket.
+/// Queries a server from an unpredictable port of its own, with a connected socket. As in libc, an ICMP error that the
+/// server cannot be reached is its answer (IP_RECVERR).
 fn ask(server: SocketAddr, question: &[u8], source: &Source) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(server), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     source.apply(&socket, server.ip())?;
+    error_queue::enable(&socket, server.is_ipv6(), true)?;
     socket.connect(&server.into())?;
     socket.send(question)?;
     UdpSocket::from_std(socket.into())
 }
 
-/// The failure of a server's socket. A closed port is always reported by ICMP.
-fn failure(server: SocketAddr, error: &io::Error) -> Failure {
-    let failure = Failure::local(error);
-    if failure.errno != libc::ECONNREFUSED {
+/// The failure of a server's socket, with the entry of its error queue. A closed port is always reported by ICMP.
+fn failure(server: SocketAddr, error: &io::Error, queued: Option<QueuedError>) -> Failure {
+    let failure = Failure::new(error, queued.filter(|queued| queued.icmp.is_some()));
+    if failure.errno != libc::ECONNREFUSED || matches!(failure.said, Said::Icmp(..)) {
         return failure;
     }
     let said = Said::Icmp(IcmpError::port_unreachable(server.is_ipv6()), Some(server.ip()));
