@@ -45,6 +45,11 @@ pub const CELLS: &[Cell] = &[
          begun = time.monotonic(); s.sendall(b'x'); tell(attempt(s.recv, 1), time.monotonic() - begun < 3.5); time.sleep(4)",
     ),
     Cell::new(
+        "a router reports in mid-connection that it cannot reach the remote, TCP_USER_TIMEOUT of a second",
+        "s = tcp(S4, 7034); s.settimeout(None); s.setsockopt(6, 18, 1000); s.sendall(b'mute'); time.sleep(0.5); \
+         begun = time.monotonic(); s.sendall(b'x'); tell(attempt(s.recv, 1), 0.5 < time.monotonic() - begun < 3.5); time.sleep(4)",
+    ),
+    Cell::new(
         "TCP_NODELAY, TCP_CORK, keep-alive and buffer sizes can be set and read",
         "s = tcp(S4, 7020); s.setsockopt(6, 1, 1); s.setsockopt(6, 3, 1); s.setsockopt(1, 9, 1); s.setsockopt(1, 7, 50000); \
          tell(s.getsockopt(6, 1), s.getsockopt(6, 3), s.getsockopt(1, 9), s.getsockopt(1, 7))",

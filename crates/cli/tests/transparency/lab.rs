@@ -95,6 +95,7 @@ impl Lab {
             let mut server = Command::new("ip")
                 .args(["netns", "exec", &format!("{name}-{namespace}"), "python3", "-c", script])
                 .env("PLACE", place.path())
+                .env("NAME", &name)
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();

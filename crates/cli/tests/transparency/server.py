@@ -176,6 +176,15 @@ def mute(c):
     subprocess.run(["ip", "route", "add", "blackhole", client])
     time.sleep(4)
     subprocess.run(["ip", "route", "del", "blackhole", client])
+def out_of_reach(c):
+    "After its first data a router cannot reach it."
+    c.recv(4)
+    import os, subprocess
+    at = ["ip", "-n", os.environ["NAME"] + "-r", "route"]
+    here = c.getsockname()[0] + "/32"
+    subprocess.run(at + ["add", "unreachable", here])
+    time.sleep(4)
+    subprocess.run(at + ["del", "unreachable", here])
 def takes_urgent(c):
     time.sleep(0.3)
     before, urgent = c.recv(99), c.recv(1, socket.MSG_OOB)
@@ -209,7 +218,7 @@ def silent(v6):
         except OSError: pass
     return l, waiting
 ENDINGS = {7020: half_close, 7021: closes_first, 7022: resets_after_answer, 7023: resets, 7024: sees, 7025: sends_and_sees,
-    7027: mute, 7028: sees, 7029: tells, 7032: takes_urgent, 7033: sends_urgent}
+    7027: mute, 7028: sees, 7029: tells, 7032: takes_urgent, 7033: sends_urgent, 7034: out_of_reach}
 for v6 in (False, True):
     for port, how in ENDINGS.items(): thread(ending, v6, port, how)
 silences = [silent(False), silent(True)]

@@ -163,4 +163,13 @@ mod tests {
             assert_eq!(Failure::local(&io::Error::from_raw_os_error(errno)).said, said);
         }
     }
+
+    #[test]
+    fn the_lack_of_a_free_port_is_no_missing_route() {
+        let error = io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
+        let failure = Failure::of_attempt("192.0.2.1:9".parse().unwrap(), &error, None);
+        assert_eq!(failure.said, Said::NoPort);
+        assert!(failure.to_string().contains("no free port"), "{failure}");
+        assert_eq!(failure.as_icmp(false), IcmpError::host_unreachable(false));
+    }
 }

@@ -367,4 +367,17 @@ mod tests {
         assert!(mapping.up.borrow().datagrams.len() < accepted);
         mapping.send(to, (&named, to), &payload, shape).unwrap();
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_keeps_its_port_for_five_minutes_without_traffic() {
+        let key = Key { program: "10.0.2.100:40000".parse().unwrap(), unbound: false };
+        let (mapping, _) = Mapping::open(key, false, &Source::default(), None).unwrap();
+        for _ in 0..2 {
+            tokio::time::advance(Duration::from_secs(299)).await;
+            assert!(!mapping.is_idle());
+            mapping.touch();
+        }
+        tokio::time::advance(Duration::from_secs(300)).await;
+        assert!(mapping.is_idle());
+    }
 }
