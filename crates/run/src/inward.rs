@@ -23,13 +23,13 @@ use crate::account::ConnectionReport;
 use crate::budget::Slot;
 use crate::host::inner::Flow;
 use crate::host::urgent;
-use crate::inject::{Destination, Flow as FaultFlow, Held};
+use crate::inject::{Destination, Flow as FaultFlow};
 use crate::joined::{DESCRIPTORS, Joint, hinder, reset};
 use crate::localhost::listens;
-use crate::relay::{Over, Relay};
+use crate::relay::Relay;
 use crate::report::Proto;
 use crate::run::Run;
-use crate::tcp::Carried;
+use crate::tcp::{Carried, Ended};
 use crate::udp::published::PublishedPort;
 
 /// Polling intervals of the check for a listener inside.
@@ -451,20 +451,13 @@ async fn by_stack(
     faults.count_at_end(&run.inject, &relay.faulty(), &account.ledger.gate, true);
     run.record(account.relayed(over.as_ref(), &program, &client, run.path(&client)));
     run.seen.urgent.forget(&inner.into());
-    match over {
-        None | Some(Over::Evicted(_)) => {
-            relay.reset_remote();
-            program.abort();
-        }
-        // One side does not notice its end.
-        Some(Over::Injected(Held::Remote)) => live.closing().await,
-        Some(Over::Injected(Held::Program)) => {
-            drop(client);
-            live.closing().await;
-            program.abort();
-        }
-        _ => {}
+    if over.is_none() {
+        // The client does not mistake the end of the run for the end of the stream.
+        relay.reset_remote();
+        return program.abort();
     }
+    let (waits, remote_fin) = (relay.is_waiting(), account.ledger.remote_fin.get());
+    Ended { program, host: Box::new(client), flow: inner, waits, remote_fin }.pass_on(run, over, &live).await;
 }
 
 /// By a socket of the program's network, to its loopback.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -434,29 +435,52 @@ async fn end(run: &Run, over: Option<Over>, waits: bool, connection: Box<Connect
     faults.count_at_end(&run.inject, &faulty, &account.ledger.gate, true);
     run.record(account.relayed(over.as_ref(), &program, &host, run.path(&*host)));
     run.seen.urgent.forget(&flow.into());
-    match over {
-        // One side does not notice its end.
-        Some(Over::Injected(Held::Remote)) => live.closing().await,
-        Some(Over::Injected(Held::Program)) => {
-            drop(host);
-            live.closing().await;
-            program.abort();
+    let remote_fin = account.ledger.remote_fin.get();
+    Ended { program, host, flow, waits, remote_fin }.pass_on(run, over, &live).await;
+}
+
+/// A connection whose relay has ended.
+pub struct Ended<H> {
+    /// The program's side.
+    pub program: TcpStream,
+    /// The host's socket.
+    pub host: H,
+    /// The connection as the program's kernel has it.
+    pub flow: Flow,
+    /// Data of the program was not acknowledged.
+    pub waits: bool,
+    /// The remote has closed.
+    pub remote_fin: bool,
+}
+
+impl<H: Deref<Target = tokio::net::TcpStream>> Ended<H> {
+    /// Passes the end on to the side that still has its connection.
+    pub async fn pass_on(self, run: &Run, over: Option<Over>, live: &Live) {
+        let Self { program, host, flow, waits, remote_fin } = self;
+        match over {
+            // One side does not notice its end.
+            Some(Over::Injected(Held::Remote)) => live.closing().await,
+            Some(Over::Injected(Held::Program)) => {
+                drop(host);
+                live.closing().await;
+                program.abort();
+            }
+            // Reset, so that the program does not mistake the end of the run for the end of the stream: a FIN that the
+            // remote has not sent would make a truncated stream look complete.
+            None if !remote_fin => program.abort(),
+            Some(Over::Evicted(_)) => {
+                close_with_reset(&*host);
+                program.abort();
+            }
+            // The program's kernel waits for the remote's FIN with its usual timeout. So does the host's, once its
+            // socket is closed.
+            Some(Over::LetGo) => drop(program.mute()),
+            Some(Over::Host(errno)) => {
+                drop(host);
+                end_as_the_host_did(run, &program, flow, errno, waits, live).await;
+            }
+            _ => {}
         }
-        // Reset, so that the program does not mistake the end of the run for the end of the stream: a FIN that the
-        // remote has not sent would make a truncated stream look complete.
-        None if !account.ledger.remote_fin.get() => program.abort(),
-        Some(Over::Evicted(_)) => {
-            close_with_reset(&*host);
-            program.abort();
-        }
-        // The program's kernel waits for the remote's FIN with its usual timeout. So does the host's, once its socket
-        // is closed.
-        Some(Over::LetGo) => drop(program.mute()),
-        Some(Over::Host(errno)) => {
-            drop(host);
-            end_as_the_host_did(run, &program, flow, errno, waits, &live).await;
-        }
-        _ => {}
     }
 }
 

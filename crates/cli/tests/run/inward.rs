@@ -275,3 +275,49 @@ print('done')";
     server.wait().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "done\n", "{output:?}");
 }
+
+/// A client that resets, and one that closes: the program sees what a program without lastack sees.
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn the_program_sees_whether_a_client_resets_or_closes() {
+    require_all();
+    let program = "
+import socket, sys
+l = socket.create_server(('0.0.0.0', int(sys.argv[1])))
+print('listens', flush=True)
+for _ in range(2):
+    c, _ = l.accept()
+    heard = []
+    try:
+        while data := c.recv(99):
+            heard.append(data)
+            c.sendall(b'y')
+        heard.append('closed')
+    except OSError as e: heard.append(type(e).__name__)
+    print(heard, flush=True)
+";
+    let port = closed_port("127.0.0.1");
+    let mut command = Command::new(LASTACK);
+    command.args(["run", "-q", "-p", &port.to_string(), "--", "python3", "-c", program, &port.to_string()]);
+    let mut run = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(run.stdout.take().unwrap()).lines();
+    assert_eq!(output.next().unwrap().unwrap(), "listens");
+    for (linger, expected) in
+        [(Some(Duration::ZERO), "[b'x', 'ConnectionResetError']"), (None, "[b'x', 'closed']")]
+    {
+        let begun = Instant::now();
+        let mut client = loop {
+            match TcpStream::connect(("127.0.0.1", port)) {
+                Ok(client) => break client,
+                Err(error) => assert!(begun.elapsed() < Duration::from_secs(60), "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        client.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+        socket2::SockRef::from(&client).set_linger(linger).unwrap();
+        drop(client);
+        assert_eq!(output.next().unwrap().unwrap(), expected);
+    }
+    assert!(run.wait().unwrap().success());
+}
