@@ -47,12 +47,28 @@ pub enum EndedBy {
     Both,
     /// No end decided; the connection fell silent or is still open.
     Nobody,
+    /// lastack, by a rule of the run or an injected fault; only `run` and its captures state it.
+    Lastack,
+    /// The host of the run, which could not or must not send; stated as before.
+    Host,
     /// It could not be told.
     Unknown,
 }
 
 impl EndedBy {
-    /// `client`, `server`, `path`, `both`, `nobody` or `unknown`.
+    /// All.
+    pub const ALL: [Self; 8] = [
+        Self::Client,
+        Self::Server,
+        Self::Path,
+        Self::Both,
+        Self::Nobody,
+        Self::Lastack,
+        Self::Host,
+        Self::Unknown,
+    ];
+
+    /// `client`, `server`, `path`, `both`, `nobody`, `lastack`, `host` or `unknown`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -61,6 +77,8 @@ impl EndedBy {
             Self::Path => "path",
             Self::Both => "both",
             Self::Nobody => "nobody",
+            Self::Lastack => "lastack",
+            Self::Host => "host",
             Self::Unknown => "unknown",
         }
     }
@@ -74,6 +92,8 @@ impl EndedBy {
             Self::Path => "a device on the path",
             Self::Both => "both ends",
             Self::Nobody => "nobody",
+            Self::Lastack => "lastack",
+            Self::Host => "the host of the run",
             Self::Unknown => "an unknown party",
         }
     }

@@ -172,8 +172,8 @@ causes! {
     Answered "D01" "answered" Benign 0.99
         "Datagrams were sent and answered.", "";
     NoAnswer "D02" "no-answer" Suspicious 0.9
-        "Datagrams were sent, and none was answered.",
-        "Is the service up, and can its answer return? A firewall that drops packets looks the same.";
+        "Data was sent, and no answer came, or no complete one, before the sender gave up or the connection was closed.",
+        "Is the service up, and does it answer other requests? Can its answer return? For datagrams, a firewall that drops packets looks the same.";
     OneWay "D03" "one-way" Benign 0.9
         "Datagrams of a protocol without answers.", "";
     NameNotFound "D04" "name-not-found" Suspicious 0.99

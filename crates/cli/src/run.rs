@@ -77,8 +77,9 @@ pub struct RunArgs {
     #[arg(long, requires = "json", help_heading = "Report")]
     pub open_lines: bool,
 
-    /// Exit with status 1 (unless the program itself fails) if a connection ended like this: harmful, suspicious, or a
-    /// cause or outcome such as refused, reset, timed-out (repeatable, or comma-separated)
+    /// Exit with status 1 if a connection ended like this: harmful (a request, data or a connection was lost), suspicious
+    /// (or worse), or a cause or outcome such as refused, no-answer, reset (repeatable, or comma-separated). The exit
+    /// status of a program that fails itself takes precedence
     #[arg(long, value_name = "CAUSE", value_delimiter = ',', help_heading = "Report")]
     pub fail_on: Vec<FailOn>,
 

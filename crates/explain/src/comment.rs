@@ -10,7 +10,7 @@
 //! forged: not sent by its source
 //! ```
 
-use crate::explainer::Explained;
+use crate::explainer::{Explained, Known};
 use crate::kernel;
 use crate::packet::{Endpoint, Frame};
 use crate::verdict::{Also, Evidence, Kind, Role, Verdict};
@@ -27,6 +27,8 @@ const FRAMES: usize = 8;
 enum Said {
     /// The report of `run` on the connection that this packet ends.
     End { cause: Cause, by: Party },
+    /// The record of `run` on the connection, in a block of its own.
+    Stated { cause: Cause, severity: Severity, by: EndedBy, also: Option<Cause> },
     /// A fault of `--inject` did this to the packet.
     Fault,
     /// The packet was sent by this rule of the stack.
@@ -42,8 +44,9 @@ enum Said {
 enum Party {
     Program,
     Remote,
-    /// The network, this host, or lastack itself.
-    Path,
+    Network,
+    Host,
+    Lastack,
     Nobody,
 }
 
@@ -91,12 +94,15 @@ fn read_end(text: &str) -> Option<Said> {
     let by = match by {
         Some("the program") => Party::Program,
         Some("the remote") => Party::Remote,
-        Some("the network" | "this host" | "lastack") => Party::Path,
+        Some("the network") => Party::Network,
+        Some("this host") => Party::Host,
+        Some("lastack") => Party::Lastack,
         Some(_) => return None,
         None => match cause {
             Cause::ClientCancelled | Cause::ConnectCancelled | Cause::HealthCheck => Party::Program,
-            Cause::FaultInjected | Cause::PolicyDenied => Party::Path,
-            cause if cause.is_icmp() || cause.code().starts_with('L') => Party::Path,
+            Cause::FaultInjected | Cause::PolicyDenied | Cause::NotCarried => Party::Lastack,
+            cause if cause.is_icmp() => Party::Network,
+            cause if cause.code().starts_with('L') => Party::Host,
             _ => Party::Nobody,
         },
     };
@@ -117,13 +123,23 @@ pub(crate) fn note(comments: &mut Vec<Comment>, text: &str, frame: Frame, to: En
     }
 }
 
+/// Records the end of a connection that its relay has stated.
+pub(crate) fn state(comments: &mut Vec<Comment>, known: &Known, client: Endpoint) {
+    let Known { cause, severity, ended_by, also, ref text, .. } = *known;
+    comments.retain(|comment| !matches!(comment.said, Said::Stated { .. }));
+    let said = Said::Stated { cause, severity, by: ended_by, also };
+    comments.push(Comment { said, text: text.as_str().into(), frames: Vec::new(), to: client });
+}
+
 /// Lets the comments of a connection decide what its packets leave open.
 pub(crate) fn decide(explained: &mut Explained) {
     if explained.conn.comments.is_empty() {
         return;
     }
     let comments = std::mem::take(&mut explained.conn.comments);
-    if let Some((comment, cause, by)) = comments.iter().rev().find_map(Comment::end) {
+    if let Some(comment) = comments.iter().rev().find(|comment| matches!(comment.said, Said::Stated { .. })) {
+        stated(explained, comment);
+    } else if let Some((comment, cause, by)) = comments.iter().rev().find_map(Comment::end) {
         end(explained, comment, cause, by);
     } else if !forged(explained, &comments) {
         sent(explained, &comments);
@@ -157,6 +173,18 @@ impl Comment {
     }
 }
 
+/// The record of `run`.
+fn stated(explained: &mut Explained, comment: &Comment) {
+    let Said::Stated { cause, severity, by, also } = comment.said else { return };
+    let verdict = &mut explained.verdict;
+    let before = verdict.cause;
+    replace(verdict, cause, by);
+    verdict.severity = severity;
+    let mechanism = (before != cause && !matches!(before, Cause::Open | Cause::Orderly)).then_some(before);
+    also.into_iter().chain(mechanism).for_each(|cause| add(verdict, cause, &[]));
+    verdict.evidence.insert(0, comment.evidence(cause, before));
+}
+
 /// The report of `run`, which relayed the connection and recorded its end.
 fn end(explained: &mut Explained, comment: &Comment, cause: Cause, by: Party) {
     // The comment is on a packet to the program.
@@ -170,7 +198,9 @@ fn end(explained: &mut Explained, comment: &Comment, cause: Cause, by: Party) {
         Party::Program => EndedBy::Server,
         Party::Remote if program_is_client => EndedBy::Server,
         Party::Remote => EndedBy::Client,
-        Party::Path => EndedBy::Path,
+        Party::Network => EndedBy::Path,
+        Party::Host => EndedBy::Host,
+        Party::Lastack => EndedBy::Lastack,
         Party::Nobody => EndedBy::Nobody,
     };
     let verdict = &mut explained.verdict;
@@ -276,7 +306,8 @@ fn happened(explained: &mut Explained, comment: &Comment, cause: Cause) {
             add(verdict, cause, &comment.frames);
         }
         _ => {
-            replace(verdict, cause, EndedBy::Path);
+            let by = if cause == Cause::FaultInjected { EndedBy::Lastack } else { EndedBy::Path };
+            replace(verdict, cause, by);
             add(verdict, before, &[]);
         }
     }
@@ -316,7 +347,7 @@ mod tests {
             end("close-unread by the remote (rst-abort: abort: RST); 3 bytes"),
             Some((Cause::CloseUnread, Party::Remote))
         );
-        assert_eq!(end("fault-injected; --inject rst"), Some((Cause::FaultInjected, Party::Path)));
+        assert_eq!(end("fault-injected; --inject rst"), Some((Cause::FaultInjected, Party::Lastack)));
         assert_eq!(end("silent-drop"), Some((Cause::SilentDrop, Party::Nobody)));
         assert_eq!(read("lost by lastack: --inject loss=1"), [Said::Fault]);
         let lab =

@@ -9,6 +9,7 @@ use crate::pattern::{self, Context, Group, Groups};
 use crate::read::RawPacket;
 use crate::renumber::Renumbering;
 use crate::segment::Segment;
+use crate::stated::Stated;
 use crate::track::{Conn, Tracker};
 use crate::translate::Translations;
 use crate::verdict::{self, Also, Evidence, Kind, Verdict};
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 /// Different ICMP errors that are kept.
 const ICMP: usize = 10_000;
 const TCP: u8 = 6;
+const UDP: u8 = 17;
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +111,7 @@ impl Explained {
 }
 
 /// A cause that is known for certain: the relay between the ends, or the kernel of one of them, has decided it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Known {
     /// The cause.
     pub cause: Cause,
@@ -136,6 +138,8 @@ pub struct IcmpError {
     pub last: i64,
     /// It quotes a TCP segment that belongs to nothing here.
     pub unmatched: bool,
+    /// How the flow ended, as `lastack run` has stated.
+    pub stated: Option<Known>,
 }
 
 /// Sums over the whole input.
@@ -239,6 +243,21 @@ impl Explainer {
         }
     }
 
+    /// Takes the end of a connection that the relay between the ends has stated, after the packets before it.
+    pub fn state(&mut self, stated: &Stated) {
+        let (client, server) = (Endpoint::from(stated.client), Endpoint::from(stated.server));
+        if stated.udp {
+            let of_flow = (client, server, UDP, 0, 0)..=(client, server, UDP, u8::MAX, u8::MAX);
+            for (_, error) in self.icmp.range_mut(of_flow) {
+                error.stated = Some(stated.known.clone());
+            }
+        } else if let Some(conn) = self.tracker.between(client, server)
+            && conn.first.0 <= stated.time
+        {
+            comment::state(&mut conn.comments, &stated.known, client);
+        }
+    }
+
     fn note_time(&mut self, time: i64) {
         if self.last_time == i64::MIN {
             (self.context.start, self.context.end) = (time, time);
@@ -319,7 +338,8 @@ impl Explainer {
             known.last = icmp.time;
         } else if self.icmp.len() < ICMP {
             let unmatched = quoted.protocol == TCP;
-            self.icmp.insert(key, IcmpError { seen: icmp, count: 1, last: icmp.time, unmatched });
+            self.icmp
+                .insert(key, IcmpError { seen: icmp, count: 1, last: icmp.time, unmatched, stated: None });
         }
     }
 

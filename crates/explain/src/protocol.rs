@@ -270,11 +270,17 @@ pub fn clear_alert(data: &[u8]) -> Option<u8> {
     }
 }
 
+/// Whether data begins with an HTTP request or response (HTTP/1).
+#[must_use]
+pub fn http_begins(data: &[u8]) -> bool {
+    data.starts_with(b"HTTP/1.") || METHODS.iter().any(|method| data.starts_with(method))
+}
+
 /// The length of a whole HTTP message, if its head has it.
 #[must_use]
 pub fn http_size(data: &[u8]) -> Option<u64> {
     // A search through data of other protocols would cost more than all the rest.
-    if !data.starts_with(b"HTTP/1.") && !METHODS.iter().any(|method| data.starts_with(method)) {
+    if !http_begins(data) {
         return None;
     }
     let end = data.windows(4).position(|window| window == b"\r\n\r\n")? + 4;

@@ -6,6 +6,7 @@ use crate::pattern::Group;
 use crate::read::FileFacts;
 use crate::track::Shape;
 use crate::verdict::{Device, Evidence, Lost, Verdict};
+use lastack_causes::EndedBy;
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 
@@ -485,6 +486,11 @@ impl Writer {
         let cause = seen.cause();
         let target = seen.is_from_target();
         let device = Device { ttl: Some(seen.ttl), hops: None, address: Some(seen.from.to_string()) };
+        let stated = error.stated.as_ref();
+        let cause = stated.map_or(cause, |stated| stated.cause);
+        let by =
+            stated.map_or(if target { EndedBy::Server } else { EndedBy::Path }, |stated| stated.ended_by);
+        let doubtful = error.unmatched && stated.is_none();
         IcmpErrorRecord {
             v: VERSION,
             kind: "icmp",
@@ -496,13 +502,17 @@ impl Writer {
             count: error.count,
             cause: cause.name(),
             code: cause.code(),
-            confidence: if error.unmatched { 0.5 } else { 0.9 },
-            ended_by: if target { "server" } else { "path" },
-            severity: cause.severity().name(),
-            path: (!target).then(|| self.path(&device)),
+            confidence: match stated {
+                Some(_) => 0.99,
+                None if doubtful => 0.5,
+                None => 0.9,
+            },
+            ended_by: by.name(),
+            severity: stated.map_or(cause.severity(), |stated| stated.severity).name(),
+            path: (by == EndedBy::Path).then(|| self.path(&device)),
             icmp: vec![self.icmp(seen)],
             advice: cause.advice(),
-            limits: if error.unmatched {
+            limits: if doubtful {
                 vec!["the quoted segment belongs to no connection in this capture, or the message is forged"]
             } else {
                 Vec::new()

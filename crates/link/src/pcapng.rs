@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const INTERFACE_DESCRIPTION: u32 = 1;
+const STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
 
 const BYTE_ORDER: u32 = 0x1a2b_3c4d;
@@ -164,6 +165,14 @@ impl<W: Write> PcapngWriter<W> {
 }
 
 impl<W: Write> PcapngWriter<W> {
+    /// Writes a comment that belongs to no packet, as that of an interface statistics block at this time.
+    pub fn comment(&mut self, at: SystemTime, comment: &str) {
+        let stamp = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+        self.block.begin(STATISTICS).u32(0).u32((stamp >> 32) as u32).u32(stamp as u32);
+        self.block.option(COMMENT, comment.as_bytes());
+        self.write_block();
+    }
+
     /// Writes a truncated packet. `len` is its length on the link.
     pub fn record_cut(
         &mut self,
@@ -314,6 +323,16 @@ mod tests {
         expected.extend_from_slice(&[2, 0, 4, 0, 2, 0, 0, 0]);
         expected.extend_from_slice(&[1, 0, 3, 0, b'w', b'h', b'y', 0, 0, 0, 0, 0]);
         assert_eq!(blocks[2].1, expected);
+    }
+
+    #[test]
+    fn a_comment_without_a_packet_is_that_of_a_statistics_block() {
+        let mut writer = PcapngWriter::new(Vec::new(), UNIX_EPOCH);
+        writer.comment(UNIX_EPOCH + Duration::from_nanos(5), "why");
+        let file = writer.finish().unwrap();
+        let blocks = blocks(&file);
+        let expected = [0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 1, 0, 3, 0, b'w', b'h', b'y', 0, 0, 0, 0, 0];
+        assert_eq!(blocks[2], (STATISTICS, &expected[..]));
     }
 
     #[test]

@@ -18,9 +18,7 @@ use crate::host::socket::{Outstanding, errno_name, outstanding};
 use crate::host::{Failure, Said};
 use crate::live::{INTERVAL, Shot, Shown};
 use crate::proxy::Refused;
-use crate::report::{
-    Began, By, Bytes, Facts, Fins, IcmpSaid, Lost, Outcome, Path, Proto, Rates, Record, peer_state,
-};
+use crate::report::{Began, By, Bytes, IcmpSaid, Lost, Outcome, Path, Proto, Rates, Record, peer_state};
 
 /// The hint for an attempt to reach the host's loopback.
 pub const LOOPBACK_HINT: &str =
@@ -228,9 +226,7 @@ impl ConnectionReport {
             Some(Over::Evicted(why)) => self.out_of_descriptors(why),
         };
         self.figures(&mut record, program, host);
-        let (program_fin, remote_fin) = (self.ledger.program_fin.get(), self.ledger.remote_fin.get());
-        record.facts =
-            Facts { fin: Fins { program: program_fin, remote: remote_fin }, ..self.ledger.course.facts() };
+        record.facts = self.ledger.facts();
         record.context.path = path;
         self.measured(&mut record);
         record
@@ -332,8 +328,7 @@ impl ConnectionReport {
         };
         let ledger = &self.ledger;
         record.bytes = Bytes { sent: ledger.to_remote.get(), received: ledger.to_program.get() };
-        let fin = Fins { program: ledger.program_fin.get(), remote: ledger.remote_fin.get() };
-        record.facts = Facts { fin, established: true, ..ledger.course.facts() };
+        record.facts = ledger.facts();
         self.measured(&mut record);
         record
     }
@@ -435,7 +430,7 @@ impl ConnectionReport {
         let ledger = &self.ledger;
         let waiting = match ledger.delivered.get() {
             true => Outstanding::default(),
-            false => outstanding(host, ledger.program_fin.get()).unwrap_or_default(),
+            false => outstanding(host, ledger.fin_sent.get()).unwrap_or_default(),
         };
         let (to_program, from_program) = match (program.end(), program.info()) {
             // A closed connection has its counts of lost data; a live one reports what is in flight.

@@ -127,7 +127,7 @@ impl<'a> Acks<'a> {
 
     /// Polls the host's kernel, and acknowledges what the result allows. Returns whether nothing is left to poll for.
     fn look(&self) -> bool {
-        let (written, fin) = (self.ledger.to_remote.get(), self.ledger.program_fin.get());
+        let (written, fin) = (self.ledger.to_remote.get(), self.ledger.fin_sent.get());
         // Fails only on a descriptor that is not a socket.
         let Ok(left) = outstanding(self.host, fin) else { return true };
         let acked = written.saturating_sub(left.total());

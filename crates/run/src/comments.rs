@@ -4,10 +4,12 @@
 //! remote, as it is in the report.
 
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
-use lastack::link::{Direction, Sink};
+use lastack::link::{Direction, PcapngWriter, Sink};
 use lastack_engine::Instant;
 use lastack_wire::{IpPacket, Quoted, TcpFlags, TcpHeader, ip};
 
@@ -27,7 +29,12 @@ struct State {
     order: VecDeque<(SocketAddr, SocketAddr)>,
     /// Where packets are captured that the program does not receive.
     sink: Option<Box<dyn Sink + Send>>,
+    /// The capture, which states how each connection ended.
+    file: Option<Writer>,
 }
+
+/// The capture of all packets.
+pub(crate) type Writer = Arc<Mutex<PcapngWriter<File>>>;
 
 impl std::fmt::Debug for Comments {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -43,6 +50,18 @@ impl Comments {
     /// Sets the sink of the capture. Without one no comments are kept.
     pub fn connect(&self, sink: Box<dyn Sink + Send>) {
         self.state().sink = Some(sink);
+    }
+
+    /// Sets the capture of all packets.
+    pub fn write_to(&self, file: Writer) {
+        self.state().file = Some(file);
+    }
+
+    /// States in the capture of all packets how a connection ended, which its packets need not show.
+    pub fn state_end(&self, stated: impl FnOnce() -> String) {
+        let Some(file) = self.state().file.clone() else { return };
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.comment(SystemTime::now(), &stated());
     }
 
     /// Sets the comment of the next packet.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 
+use lastack_causes::Cause;
 use lastack_wire::icmp::IcmpError;
 
 use crate::flight::SETTLED;
@@ -10,7 +11,7 @@ use crate::host::tcp_info;
 use crate::inject::{AtSyn, Flow};
 use crate::policy::Decision;
 use crate::proxy::Destination;
-use crate::report::{By, Context, Path, Proto, Record};
+use crate::report::{By, Context, Outcome, Path, Proto, Record};
 use crate::run::Run;
 
 /// The verdict of the run's options on datagrams.
@@ -176,13 +177,17 @@ impl Run {
         let (injected, lost) = self.inject.leave(&seen);
         record.context.injected.extend(injected);
         record.lose_datagrams(lost);
-        let ours = record.context.denied.is_some()
-            || !record.context.injected.is_empty()
-                && (!record.outcome.is_fine() || !record.context.questions.is_empty());
-        if ours {
+        if matches!(record.verdict().cause, Cause::PolicyDenied | Cause::FaultInjected) {
             record.by = By::Lastack;
         }
+        record.note_what_was_missing();
         self.comments.end(record.local, seen_as, || record.reason());
+        if record.outcome != Outcome::Orderly
+            || record.verdict().cause != Cause::Orderly
+            || record.is_trouble()
+        {
+            self.comments.state_end(|| record.stated(seen_as).to_string());
+        }
         self.keep_packets(seen, &mut record);
         if let Some(board) = &self.board {
             board.end(&record);

@@ -4,10 +4,12 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use lastack_explain::{http_begins, http_size};
+
 use crate::moment::Moment;
 use crate::rate::Meter;
 use crate::relay::Side;
-use crate::report::{By, Facts};
+use crate::report::{By, Facts, Message, Talk};
 
 /// The types of TLS records for an alert, and for encrypted data (RFC 8446 section 5.1).
 const ALERT: u8 = 21;
@@ -46,10 +48,16 @@ pub struct Course {
     /// The time of the last data, and its side.
     last: Cell<Option<Moment>>,
     last_side: Cell<Side>,
+    /// What that side has sent since the other sent begins with, and the number of bytes.
+    head: Cell<Head>,
+    run: Cell<u32>,
+    /// The length of that message; 0 if it is not known.
+    size: Cell<u32>,
     tls: Cell<bool>,
+    http2: Cell<bool>,
     late_alert: Cell<bool>,
-    /// How long the connection had been idle when the first FIN came.
-    idle_before_fin: Cell<Duration>,
+    /// The data when the first FIN came.
+    before_fin: OnceCell<Box<Talk>>,
     /// Bytes after the other side's FIN.
     late_from_program: Cell<u64>,
     late_from_remote: Cell<u64>,
@@ -61,15 +69,55 @@ pub struct Course {
     announced: OnceCell<Rc<Announced>>,
 }
 
+/// The beginning of what a side sends after the other has sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Head {
+    /// Not HTTP.
+    Unknown,
+    /// An HTTP request.
+    Request,
+    /// A request whose answer has no body (HEAD).
+    Bodiless,
+    /// An HTTP response.
+    Response,
+    /// A closing alert of TLS came after it.
+    Closed,
+}
+
+impl Head {
+    /// Of data that follows a message with this head; and the length of a response, 0 if it is not known.
+    fn of(begin: &[u8], before: Self) -> (Self, u32) {
+        if begin.starts_with(b"HTTP/1.") {
+            let status = begin.get(8..).unwrap_or_default().trim_ascii_start();
+            let no_body = before == Self::Bodiless
+                || status.starts_with(b"1")
+                || status.starts_with(b"204")
+                || status.starts_with(b"304");
+            let size = http_size(begin).filter(|_| !no_body);
+            return (Self::Response, size.and_then(|size| size.try_into().ok()).unwrap_or(0));
+        }
+        let head = match http_begins(begin) {
+            true if begin.starts_with(b"HEAD ") => Self::Bodiless,
+            true => Self::Request,
+            false => Self::Unknown,
+        };
+        (head, 0)
+    }
+}
+
 impl Default for Course {
     fn default() -> Self {
         Self {
             begun: Cell::new(Moment::now()),
             last: Cell::default(),
             last_side: Cell::new(Side::Program),
+            head: Cell::new(Head::Unknown),
+            run: Cell::default(),
+            size: Cell::default(),
             tls: Cell::default(),
+            http2: Cell::default(),
             late_alert: Cell::default(),
-            idle_before_fin: Cell::default(),
+            before_fin: OnceCell::new(),
             late_from_program: Cell::default(),
             late_from_remote: Cell::default(),
             sent: Meter::default(),
@@ -97,8 +145,9 @@ impl Course {
         }
         if self.last.get().is_none() {
             self.tls.set(is_tls(begin));
+            self.http2.set(begin.starts_with(b"PRI * HTTP/2"));
         }
-        let now = self.moved(from);
+        let now = self.moved(from, bytes, begin);
         let meter = if from == Side::Program { &self.sent } else { &self.received };
         meter.add(bytes, now);
         if late {
@@ -126,9 +175,22 @@ impl Course {
         }
     }
 
-    /// The same, of data that is not looked at. Returns the time.
-    pub fn moved(&self, from: Side) -> Moment {
+    /// The same, of data that is not looked at, but for its begin. Returns the time.
+    pub fn moved(&self, from: Side, bytes: usize, begin: &[u8]) -> Moment {
         let now = Moment::now();
+        if bytes == 0 {
+            return now;
+        }
+        if self.last.get().is_none() || self.last_side.get() != from {
+            self.run.set(0);
+            let (head, size) = Head::of(begin, self.head.get());
+            self.head.set(head);
+            self.size.set(size);
+        }
+        if self.tls.get() && bytes <= usize::from(MAX_ALERT) + 5 && is_alert(begin) {
+            self.head.set(Head::Closed);
+        }
+        self.run.set(self.run.get().saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX)));
         self.last.set(Some(now));
         self.last_side.set(from);
         now
@@ -136,16 +198,25 @@ impl Course {
 
     /// The first FIN was received.
     pub fn first_fin(&self) {
-        self.idle_before_fin.set(self.idle());
-    }
-
-    fn idle(&self) -> Duration {
-        self.last.get().map_or(Duration::ZERO, Moment::elapsed)
+        self.before_fin.get_or_init(|| Box::new(self.talk()));
     }
 
     /// How long it has been idle, since the last data or since [`begin`](Self::begin).
-    pub fn idle_since_begin(&self) -> Duration {
+    pub fn idle(&self) -> Duration {
         self.last.get().unwrap_or(self.begun.get()).elapsed()
+    }
+
+    fn talk(&self) -> Talk {
+        let (run, size) = (u64::from(self.run.get()), u64::from(self.size.get()));
+        let message = match (self.head.get(), size) {
+            (Head::Request | Head::Bodiless, _) => Message::Request,
+            (Head::Closed, _) => Message::Whole,
+            (Head::Unknown | Head::Response, 0) => Message::Unknown,
+            (Head::Unknown | Head::Response, size) if run < size => Message::Cut { size },
+            (Head::Unknown | Head::Response, _) => Message::Whole,
+        };
+        let last = self.last.get().map(|_| By::from(self.last_side.get()));
+        Talk { last, idle: self.idle(), run, message }
     }
 
     /// The facts for a record.
@@ -156,12 +227,9 @@ impl Course {
             late_from_program: self.late_from_program.get(),
             late_alert: self.late_alert.get(),
             tls: self.tls.get(),
-            last_data: self.last.get().map(|_| match self.last_side.get() {
-                Side::Program => By::Program,
-                Side::Remote => By::Remote,
-            }),
-            idle: self.idle(),
-            idle_before_fin: self.idle_before_fin.get(),
+            http2: self.http2.get(),
+            talk: self.talk(),
+            before_fin: self.before_fin.get().map(|talk| **talk),
             ..Facts::default()
         }
     }
@@ -205,6 +273,37 @@ mod tests {
         let facts = course.facts();
         assert!(facts.tls && facts.late_alert);
         assert_eq!((facts.late_from_remote, facts.late_from_program), (24, 0));
-        assert_eq!(facts.last_data, Some(By::Remote));
+        assert_eq!((facts.talk.last, facts.talk.run), (Some(By::Remote), 24));
+    }
+
+    #[test]
+    fn the_length_of_an_answer_shows_whether_it_is_whole() {
+        let talk = |request: &[u8], parts: &[&[u8]]| {
+            let course = Course::default();
+            course.data(Side::Program, request, request.len(), false);
+            assert_eq!(course.facts().talk.message, Message::Request);
+            parts.iter().for_each(|part| course.data(Side::Remote, part, part.len(), false));
+            course.facts().talk.message
+        };
+        let get = b"GET / HTTP/1.1\r\n\r\n";
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n";
+        assert_eq!(talk(get, &[head, b"12345"]), Message::Cut { size: 49 });
+        assert_eq!(talk(get, &[head, b"12345", b"67890"]), Message::Whole);
+        assert_eq!(talk(b"HEAD / HTTP/1.1\r\n\r\n", &[head]), Message::Unknown, "no body follows");
+        let unchanged = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 10\r\n\r\n";
+        assert_eq!(talk(get, &[unchanged]), Message::Unknown);
+        assert_eq!(talk(get, &[b"220 ready"]), Message::Unknown);
+    }
+
+    #[test]
+    fn the_data_before_the_first_fin_is_remembered() {
+        let course = Course::default();
+        course.data(Side::Program, b"question", 8, false);
+        course.first_fin();
+        course.data(Side::Remote, b"late answer", 11, true);
+        course.first_fin();
+        let facts = course.facts();
+        assert_eq!(facts.before_fin.map(|talk| (talk.last, talk.run)), Some((Some(By::Program), 8)));
+        assert_eq!((facts.talk.last, facts.talk.run), (Some(By::Remote), 11));
     }
 }

@@ -161,6 +161,7 @@ impl FlowAccount {
             Route::LinkLocal => Verdict::Ours(IcmpError::admin_prohibited(v6), gateway, place),
             _ => Verdict::Ours(IcmpError::port_unreachable(v6), None, place),
         };
+        self.last.set(self.opened.clock.elapsed());
         *self.verdict.borrow_mut() = Some(verdict);
     }
 

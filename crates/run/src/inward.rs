@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -35,6 +36,9 @@ use crate::udp::published::PublishedPort;
 /// Polling intervals of the check for a listener inside.
 const LOOK: Duration = Duration::from_millis(20);
 const MAX_LOOK: Duration = Duration::from_millis(250);
+/// Pauses before each look for the process that has accepted a connection.
+const ACCEPTED: [Duration; 3] =
+    [Duration::from_millis(5), Duration::from_millis(50), Duration::from_millis(500)];
 /// Backlog of pending connections.
 const BACKLOG: i32 = 128;
 
@@ -404,6 +408,29 @@ impl Run {
     }
 }
 
+/// The account of a connection from outside. Its process is, for the time being, the one that listens.
+fn account(run: &Run, to: SocketAddr, from: SocketAddr) -> Rc<ConnectionReport> {
+    let account = run.show(ConnectionReport::new(to, from));
+    let any: IpAddr = if to.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+    let process = run.owner(Flow { program: to, remote: SocketAddr::new(any, 0) });
+    account.context.change(|context| (context.inward, context.process) = (true, process));
+    account
+}
+
+/// Replaces the process that listens by the one that has accepted the connection, once it has: it may be a child.
+async fn find_process(run: &Run, inner: Flow, account: &ConnectionReport) -> Infallible {
+    if run.plan.names_processes() {
+        for pause in ACCEPTED {
+            sleep(pause).await;
+            if let Some(process) = run.owner(inner) {
+                account.context.change(|context| context.process = Some(process));
+                break;
+            }
+        }
+    }
+    std::future::pending().await
+}
+
 /// Through the stack, from the client's own address, if that is valid on a network.
 async fn by_stack(
     run: &Run,
@@ -413,8 +440,7 @@ async fn by_stack(
     slot: Slot,
 ) {
     let source = run.as_client((from.ip(), 0).into(), to.is_ipv6());
-    let account = run.show(ConnectionReport::new(to, from));
-    account.context.change(|context| context.inward = true);
+    let account = account(run, to, from);
     let live = run.live.enter();
     let flow = FaultFlow::new(Proto::Tcp, to, from);
     let faults = run.inject.inward(flow, &destination(from, to.port()));
@@ -435,10 +461,7 @@ async fn by_stack(
         }
     };
     let inner = Flow { program: to, remote: program.local_addr().unwrap_or(from) };
-    account.context.change(|context| {
-        context.process = run.owner(inner);
-        context.seen_as = Some(inner.remote);
-    });
+    account.context.change(|context| context.seen_as = Some(inner.remote));
     account.context.pack(None);
     let _over = (program.set_nodelay(true), client.set_nodelay(true));
     urgent::prepare_connected(&client);
@@ -447,7 +470,10 @@ async fn by_stack(
     run.inject.move_to(&flow, relay.faulty());
     faults.prepare(&account.ledger.gate, run.inject.elapsed());
     let acted = crate::tcp::acted(run, &faults, &account, &program, &relay);
-    let over = Carried::new(&relay, &account, acted, &slot, &live).await;
+    let over = tokio::select! {
+        over = Carried::new(&relay, &account, acted, &slot, &live) => over,
+        never = Box::pin(find_process(run, inner, &account)) => match never {},
+    };
     faults.count_at_end(&run.inject, &relay.faulty(), &account.ledger.gate, true);
     run.record(account.relayed(over.as_ref(), &program, &client, run.path(&client)));
     run.seen.urgent.forget(&inner.into());
@@ -462,8 +488,7 @@ async fn by_stack(
 
 /// By a socket of the program's network, to its loopback.
 async fn by_loopback(run: &Run, (client, from): (TcpStream, SocketAddr), to: SocketAddr, slot: Slot) {
-    let account = run.show(ConnectionReport::new(to, from));
-    account.context.change(|context| context.inward = true);
+    let account = account(run, to, from);
     let live = run.live.enter();
     let flow = FaultFlow::new(Proto::Tcp, to, from);
     let faults = run.inject.between_sockets(flow, &destination(from, to.port()));
@@ -478,9 +503,14 @@ async fn by_loopback(run: &Run, (client, from): (TcpStream, SocketAddr), to: Soc
             return run.record(account.not_taken(&error));
         }
     };
+    let inner = Flow { program: to, remote: program.local_addr().unwrap_or(from) };
     // The client has one already.
     let slot = (slot, run.budget.acquire(DESCRIPTORS - 1).await).1;
-    Joint { program, host: client, flow, faults }.run(run, &account, &live, &slot).await;
+    let joint = Joint { program, host: client, flow, faults };
+    tokio::select! {
+        () = joint.run(run, &account, &live, &slot) => {}
+        never = find_process(run, inner, &account) => match never {},
+    }
 }
 
 async fn connect_inside(run: &Run, to: SocketAddr) -> io::Result<TcpStream> {

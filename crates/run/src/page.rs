@@ -10,12 +10,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use lastack::link::{Direction, Sink};
-use lastack_causes::EndedBy;
 use lastack_engine::Instant;
 use lastack_explain::record::Writer;
 use lastack_explain::{Explained, Explainer, Frame, Known, Options, RawPacket, render};
 
-use crate::report::{By, Proto, Record};
+use crate::report::{Proto, Record};
 
 /// Packets begin with the IP header.
 const LINKTYPE_RAW: u16 = 101;
@@ -72,22 +71,7 @@ impl Page {
             return;
         }
         let outward = !record.context.inward;
-        let verdict = record.verdict();
-        let known = Known {
-            cause: verdict.cause,
-            severity: verdict.severity,
-            ended_by: match record.by {
-                By::Program if outward => EndedBy::Client,
-                By::Remote if !outward => EndedBy::Client,
-                By::Program | By::Remote => EndedBy::Server,
-                By::Network => EndedBy::Path,
-                By::Host | By::Lastack => EndedBy::Unknown,
-                By::Nobody => EndedBy::Nobody,
-            },
-            also: verdict.also,
-            source: "lastack run",
-            text: record.reason(),
-        };
+        let known = record.stated(remote).known;
         watched.known.entry([record.local, remote]).or_default().push_back(Conclusion { outward, known });
     }
 

@@ -26,7 +26,7 @@ use crate::host::scratch;
 use crate::host::socket::{close_with_reset, outstanding};
 use crate::host::urgent;
 use crate::inject::{self, Gate, Held};
-use crate::report::{Path, Proto};
+use crate::report::{By, Facts, Fins, Path, Proto};
 use crate::tap::Urgent;
 use crate::task::Waiting;
 
@@ -61,6 +61,15 @@ pub enum Side {
     Remote,
 }
 
+impl From<Side> for By {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Program => Self::Program,
+            Side::Remote => Self::Remote,
+        }
+    }
+}
+
 /// Why a relay has ended.
 #[derive(Clone, Debug)]
 pub enum Over {
@@ -91,6 +100,8 @@ pub struct RelayStats {
     pub first_fin: Cell<Option<Side>>,
     /// The program's FIN was passed on.
     pub program_fin: Cell<bool>,
+    /// The host's socket has sent it, or will: it counts as a byte until it is acknowledged.
+    pub fin_sent: Cell<bool>,
     /// The remote's FIN was received.
     pub remote_fin: Cell<bool>,
     /// The program's data waits for room in the host's socket.
@@ -113,6 +124,12 @@ impl RelayStats {
     /// A counter that grows with every byte relayed.
     pub fn moved(&self) -> u64 {
         self.to_remote.get() + self.from_remote.get() + self.to_program.get()
+    }
+
+    /// The facts for a record.
+    pub fn facts(&self) -> Facts {
+        let fin = Fins { program: self.program_fin.get(), remote: self.remote_fin.get() };
+        Facts { fin, first_fin: self.first_fin.get().map(By::from), ..self.course.facts() }
     }
 
     /// This side has closed.
@@ -138,7 +155,7 @@ impl RelayStats {
 
 impl Idle for RelayStats {
     fn idle(&self) -> Duration {
-        self.course.idle_since_begin()
+        self.course.idle()
     }
 }
 
@@ -224,8 +241,9 @@ impl<'a> Relay<'a> {
 
     /// Passes the program's FIN on.
     fn finish_up(&self) {
-        // Fails on a connection that was reset, which the next poll sees.
-        let _reset = socket2::SockRef::from(self.host).shutdown(std::net::Shutdown::Write);
+        // Fails on a connection that was reset, which the next poll sees; no FIN is sent then.
+        let sent = socket2::SockRef::from(self.host).shutdown(std::net::Shutdown::Write).is_ok();
+        self.ledger.fin_sent.set(sent);
         self.ledger.fin(Side::Program);
         self.acks.finished();
     }

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
@@ -21,7 +20,7 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use crate::budget::{Budget, DESCRIPTORS_HINT};
 use crate::closing::Connections;
-use crate::comments::{Commented, Comments};
+use crate::comments::{Commented, Comments, Writer};
 use crate::conclude::Screened;
 use crate::course::Announced;
 use crate::descriptors::Descriptors;
@@ -141,8 +140,6 @@ pub fn main(options: Options) -> ExitCode {
         }
     }
 }
-
-type Writer = Arc<Mutex<PcapngWriter<File>>>;
 
 fn run(options: Options) -> Result<ExitStatus, Error> {
     let plan = Plan::new(options)?;
@@ -530,6 +527,9 @@ fn link(
     page: Option<Page>,
 ) -> Box<dyn Link + Send> {
     let seen = run.seen.clone();
+    if let Some(writer) = &writer {
+        run.comments.write_to(writer.clone());
+    }
     let captures = Captures { file: writer, flight: run.flight.clone() };
     let link: Box<dyn Link + Send> = if captures.is_empty() {
         Box::new(Tap::new(device, seen))

@@ -333,6 +333,7 @@ pub(crate) fn ended_by_words(ended: &Ended) -> String {
         EndedBy::Path => "by a device on the path".into(),
         EndedBy::Both => "by both ends".into(),
         EndedBy::Nobody => "by neither end".into(),
+        EndedBy::Lastack | EndedBy::Host => format!("by {}", ended.ended_by.noun()),
         _ => "by an unknown party".into(),
     }
 }

@@ -68,12 +68,14 @@ fn explain(args: &ExplainArgs, opened: Opened) -> anyhow::Result<u8> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     while let Some(packet) = input.next_packet() {
         explainer.packet(&packet);
+        input.stated().iter().for_each(|end| explainer.state(end));
         if explainer.has_ready() {
             run.take(&mut explainer, &writer, &mut out)?;
         }
         progress.packet(explainer.summary().packets, || input.position());
     }
     progress.done();
+    input.stated().iter().for_each(|end| explainer.state(end));
     explainer.finish();
     writer.digits = input.facts().map(|facts| facts.digits).max().unwrap_or(6);
     run.take(&mut explainer, &writer, &mut out)?;

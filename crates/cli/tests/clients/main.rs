@@ -288,7 +288,7 @@ fn retries_meet_the_injected_reset(lab: &Lab) {
         "server closed the connection unexpectedly",
         "connection to server was lost",
         "! fault-injected  198.51.100.9:5432",
-        "--inject rst:port=5432:when=3:after=4k:direction=down: matched 4, acted once",
+        "--inject rst:port=5432:when=3:after=4k:direction=down: matched 4, selected 1 of them, acted once",
         "lastack: 4 TCP connections: 1 fault-injected, 3 orderly",
     ] {
         assert!(errors.contains(wanted), "{wanted}: {errors}");

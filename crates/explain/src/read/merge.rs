@@ -2,6 +2,7 @@
 
 use super::{Capture, FileFacts, RawPacket};
 use crate::packet::Frame;
+use crate::stated::Stated;
 
 /// The next packet of a file, kept until it is the earliest.
 struct Waiting {
@@ -117,6 +118,17 @@ impl Merge {
     /// The place of each file among those that were made at the same time ([`RawPacket::vantage`]).
     pub fn vantages(&self) -> impl Iterator<Item = u8> + '_ {
         self.vantages.iter().map(|vantage| vantage.unwrap_or(0))
+    }
+
+    /// The ends of connections that lastack has stated before the last packet, or at the end of the captures.
+    pub fn stated(&mut self) -> Vec<Stated> {
+        let offset = |index: usize| self.offsets.get(index).copied().unwrap_or(0);
+        let of_one = |(index, capture): (usize, &mut Capture)| {
+            let mut stated = capture.stated();
+            stated.iter_mut().for_each(|end| end.time = end.time.saturating_add(offset(index)));
+            stated
+        };
+        self.captures.iter_mut().enumerate().flat_map(of_one).collect()
     }
 
     /// What is known of each file.

@@ -12,6 +12,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use crate::packet::Frame;
+use crate::stated::Stated;
 pub use align::offsets;
 use buffer::Buffer;
 pub use merge::Merge;
@@ -196,6 +197,14 @@ impl Capture {
             comment: found.comment.and_then(|at| std::str::from_utf8(self.buffer.data().get(at)?).ok()),
             vantage: 0,
         })
+    }
+
+    /// The ends of connections that lastack has stated in what was read since the last call.
+    pub fn stated(&mut self) -> Vec<Stated> {
+        match &mut self.format {
+            Format::Pcap(_) => Vec::new(),
+            Format::Pcapng(pcapng) => pcapng.stated().collect(),
+        }
     }
 
     /// Bytes of the capture, decompressed, that were read so far.

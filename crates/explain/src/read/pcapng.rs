@@ -2,6 +2,7 @@
 
 use super::buffer::Buffer;
 use super::{FileFacts, Found, LARGEST, ReadError};
+use crate::stated::Stated;
 use pcap_parser::Block;
 use pcap_parser::pcapng::{parse_block_be, parse_block_le};
 
@@ -9,6 +10,7 @@ const SECTION: u32 = 0x0a0d_0d0a;
 const INTERFACE: u32 = 1;
 const OLD_PACKET: u32 = 2;
 const SIMPLE_PACKET: u32 = 3;
+const STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
 /// The option of a comment, and that of the application that wrote a section.
 const COMMENT: u16 = 1;
@@ -17,6 +19,8 @@ const APPLICATION: u16 = 4;
 const SECTION_OPTIONS: usize = 24;
 /// Bytes before the data of an enhanced packet block, and of an old packet block.
 const PACKET_HEAD: usize = 28;
+/// Bytes before the options of a statistics block.
+const STATISTICS_OPTIONS: usize = 20;
 
 #[derive(Clone, Copy)]
 struct Interface {
@@ -36,6 +40,8 @@ pub(super) struct Pcapng {
     own: bool,
     interfaces: Vec<Interface>,
     bad_blocks: u64,
+    /// Ends that lastack's stack has stated between the packets.
+    stated: Vec<Stated>,
 }
 
 impl Pcapng {
@@ -50,7 +56,8 @@ impl Pcapng {
             ));
         }
         facts.format = "pcapng".into();
-        let mut this = Self { big: false, own: false, interfaces: Vec::new(), bad_blocks: 0 };
+        let mut this =
+            Self { big: false, own: false, interfaces: Vec::new(), bad_blocks: 0, stated: Vec::new() };
         if !this.order(buffer.data()) {
             return Err(ReadError::Head("the byte-order magic of pcapng is neither 1a2b3c4d nor 4d3c2b1a"));
         }
@@ -117,6 +124,7 @@ impl Pcapng {
                     self.own = self.is_own(&buffer.data()[..end]);
                     facts.by_lastack |= self.own;
                 }
+                STATISTICS if there && self.own => self.statement(&buffer.data()[..end]),
                 INTERFACE if there => self.interface(&buffer.data()[..end], facts),
                 ENHANCED_PACKET | OLD_PACKET | SIMPLE_PACKET => {
                     if let Some(found) = self.packet(kind, &buffer.data()[..end], facts) {
@@ -129,6 +137,22 @@ impl Pcapng {
                 return None;
             }
         }
+    }
+
+    /// The ends that were stated since the last call.
+    pub fn stated(&mut self) -> std::vec::Drain<'_, Stated> {
+        self.stated.drain(..)
+    }
+
+    /// A statistics block whose comment states how a connection ended.
+    fn statement(&mut self, block: &[u8]) {
+        let comment = self.option(block, STATISTICS_OPTIONS, COMMENT).and_then(|at| block.get(at));
+        let comment = comment.and_then(|comment| std::str::from_utf8(comment).ok());
+        let interface = self.u32(block, 8).and_then(|number| self.interfaces.get(number as usize).copied());
+        let (Some(comment), Some(interface), Some(ticks)) = (comment, interface, self.ticks(block)) else {
+            return;
+        };
+        self.stated.extend(Stated::parse(comment, nanoseconds(ticks, interface).unwrap_or(0)));
     }
 
     fn interface(&mut self, block: &[u8], facts: &mut FileFacts) {

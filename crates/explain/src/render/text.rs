@@ -5,7 +5,7 @@ use super::sequence::sequence;
 use crate::explainer::{Explained, IcmpError, Summary};
 use crate::pattern::Group;
 use crate::record::Writer;
-use lastack_causes::{Cause, Severity};
+use lastack_causes::{Cause, EndedBy, Severity};
 use std::fmt::Write as _;
 
 /// Groups that the headline names.
@@ -178,8 +178,11 @@ pub fn lines(
             seen.quoted.protocol_name(),
             writer.endpoint(seen.quoted.src),
             writer.endpoint(seen.quoted.dst),
-            seen.cause(),
-            writer.address(seen.from),
+            error.stated.as_ref().map_or(seen.cause(), |stated| stated.cause),
+            match &error.stated {
+                Some(stated) if stated.ended_by == EndedBy::Lastack => EndedBy::Lastack.noun().to_owned(),
+                _ => writer.address(seen.from),
+            },
             error.count,
             if error.count == 1 { "" } else { "s" },
             writer.frame(seen.frame)

@@ -67,6 +67,8 @@ struct Wanted {
     /// The line of the report.
     line: String,
     reason: String,
+    /// How it ended, for `explain`.
+    stated: String,
 }
 
 impl std::fmt::Debug for FlightRecorder {
@@ -122,7 +124,8 @@ impl FlightRecorder {
         let file = (wanted && state.files < MAX_FILES).then(|| {
             state.files += 1;
             let line = anstream::adapter::strip_str(&record.to_string()).to_string();
-            Wanted { name: file_name(record), line, reason: record.reason() }
+            let stated = record.stated(flow.remote).to_string();
+            Wanted { name: file_name(record), line, reason: record.reason(), stated }
         });
         let name = file.as_ref().map(|file| file.name.clone());
         state.ends += 1;
@@ -193,6 +196,7 @@ impl State {
             let comment = (!comments.is_empty()).then(|| comments.join("; "));
             writer.record_cut(packet.at, packet.direction, &packet.data, packet.len, comment.as_deref());
         }
+        writer.comment(SystemTime::now(), &wanted.stated);
         writer.finish().map(drop)
     }
 

@@ -240,9 +240,10 @@ impl Plan {
         match &fault.kind {
             Kind::Rst { to, .. } => {
                 if *to != Ends::Remote {
-                    // The connection has ended in any case, and data before the reset should arrive.
-                    let _late = timeout(PATIENCE, program.drained()).await;
                     sleep_until(established + GRACE).await;
+                    // The connection has ended in any case, and data before the reset should arrive. Nothing is relayed
+                    // between the last acknowledgment and the reset.
+                    let _late = timeout(PATIENCE, program.drained()).await;
                     program.abort();
                 }
                 if *to != Ends::Program {

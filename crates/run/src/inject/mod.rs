@@ -39,6 +39,8 @@ pub struct Injector {
     matched: Vec<Cell<u64>>,
     /// The number of connections that each would have matched, and on which it cannot act.
     missed: Vec<Cell<u64>>,
+    /// The number of those that `when` and `probability` selected.
+    selected: Vec<Cell<u64>>,
     seed: u64,
     began: Instant,
     table: Arc<Mutex<Table>>,
@@ -50,8 +52,8 @@ impl Injector {
         let rules: Arc<[FaultRule]> = rules.into();
         let began = Instant::now();
         let table = Arc::new(Mutex::new(Table::new(rules.clone(), seed)));
-        let none = vec![Cell::new(0); rules.len()];
-        Self { matched: none.clone(), missed: none, rules, seed, began, table }
+        let counts = || vec![Cell::new(0); rules.len()];
+        Self { matched: counts(), selected: counts(), missed: counts(), rules, seed, began, table }
     }
 
     /// Whether there are no faults.
@@ -71,14 +73,21 @@ impl Injector {
             if now > rule.select.until || rule.is_of_syn() && now < rule.select.from {
                 continue;
             }
-            let number = self.matched[index].get() + 1;
-            self.matched[index].set(number);
-            let lot = select::chance(self.seed, index, number);
-            if rule.select.when.contains(number) && lot < rule.select.probability {
+            if self.is_selected(index, rule) {
                 chosen.push(index);
             }
         }
         chosen
+    }
+
+    /// Counts a connection or query that the rule matches: do `when` and `probability` select it?
+    fn is_selected(&self, index: usize, rule: &FaultRule) -> bool {
+        let number = self.matched[index].get() + 1;
+        self.matched[index].set(number);
+        let lot = select::chance(self.seed, index, number);
+        let selected = rule.select.when.contains(number) && lot < rule.select.probability;
+        self.selected[index].set(self.selected[index].get() + u64::from(selected));
+        selected
     }
 
     /// The faults of a connection that begins now.
@@ -119,10 +128,7 @@ impl Injector {
             if !meant || !rule.select.time(self.began.elapsed()) {
                 continue;
             }
-            let number = self.matched[index].get() + 1;
-            self.matched[index].set(number);
-            let lot = select::chance(self.seed, index, number);
-            if rule.select.when.contains(number) && lot < rule.select.probability {
+            if self.is_selected(index, rule) {
                 self.table().acted(index);
                 return Some((fault, rule.text().to_owned()));
             }
@@ -147,6 +153,7 @@ impl Injector {
         let of = |(index, rule): (usize, &FaultRule)| Injected {
             rule: rule.text().to_owned(),
             matched: self.matched[index].get(),
+            selected: self.selected[index].get(),
             acted: table.acts[index],
             missed: self.missed[index].get(),
         };
@@ -202,6 +209,7 @@ mod tests {
         assert!(matches!(begin(80).at_syn(), Some(AtSyn::Refuse)), "the second to port 80");
         let summary = injector.summary();
         assert_eq!((summary[0].matched, summary[1].matched), (2, 4));
+        assert_eq!((summary[0].selected, summary[1].selected), (1, 1));
         assert_eq!(summary[0].rule, "refuse:port=80:when=2");
     }
 

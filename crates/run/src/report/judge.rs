@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use lastack_causes::{Cause, Severity};
 
-use super::record::{By, Lost, Outcome, Proto, Record};
+use super::pause::{Missing, missing};
+use super::record::{By, Facts, Lost, Message, Outcome, Proto, Record};
 
 /// Bytes after a close that do not count as a loss: a TLS closing alert, a `QUIT`, an HTTP/2 GOAWAY.
 const SHORT: u64 = 64;
@@ -35,11 +36,42 @@ pub struct Verdict {
     pub lost: Lost,
     /// Bytes that arrived after the receiving side had closed, and were discarded.
     pub late: u64,
+    /// The answer that was still missing.
+    pub missing: Option<Missing>,
 }
 
 impl Verdict {
     fn new(record: &Record, cause: Cause) -> Self {
-        Self { cause, severity: cause.severity(), also: None, lost: record.lost, late: 0 }
+        Self { cause, severity: cause.severity(), also: None, lost: record.lost, late: 0, missing: None }
+    }
+
+    /// With the answer that was missing at an end that is not harmful otherwise.
+    fn with_missing(self, record: &Record) -> Self {
+        let closed = matches!(
+            self.cause,
+            Cause::Orderly
+                | Cause::Open
+                | Cause::Abort
+                | Cause::ClientCancelled
+                | Cause::DataAfterClose
+                | Cause::ResetForFin
+        );
+        let found = missing(record, self.lost).filter(|_| closed && self.severity < Severity::Harmful);
+        let Some(missing) = found else { return self };
+        let severity = missing.severity().max(self.severity);
+        let this = Self { severity, missing: Some(missing), ..self };
+        match self.cause {
+            // A delay, or a loss, was the reason.
+            _ if !record.context.injected.is_empty() => Self {
+                cause: Cause::FaultInjected,
+                severity: Severity::Suspicious,
+                also: Some(Cause::NoAnswer),
+                ..this
+            },
+            _ if missing.is_truncation() => this,
+            Cause::Orderly | Cause::Open => Self { cause: Cause::NoAnswer, ..this },
+            mechanism => Self { cause: Cause::NoAnswer, also: Some(mechanism), ..this },
+        }
     }
 
     fn severity(self, severity: Severity) -> Self {
@@ -63,7 +95,7 @@ pub fn judge(record: &Record) -> Verdict {
     if ended_by_fault(record) {
         return verdict(Cause::FaultInjected);
     }
-    match (record.outcome, record.proto) {
+    let verdict = match (record.outcome, record.proto) {
         (Outcome::Orderly, _) if record.lost.total() > 0 => {
             verdict(Cause::Orderly).severity(Severity::Harmful)
         }
@@ -81,7 +113,8 @@ pub fn judge(record: &Record) -> Verdict {
             By::Nobody => silence(record),
             By::Program | By::Remote | By::Lastack => aborted(record),
         },
-    }
+    };
+    verdict.with_missing(record)
 }
 
 /// An injected fault contributed to the end: not if both sides had closed and it was only late.
@@ -91,17 +124,21 @@ fn ended_by_fault(record: &Record) -> bool {
     let late = record.outcome == Outcome::Open && fins.program && fins.remote && record.lost.total() == 0;
     let cut = injected.iter().any(|rule| rule.starts_with("cut-fin"));
     let answered_by_us = !record.context.questions.is_empty();
-    // What only takes longer is no reason why the other side has not closed.
-    let one_sided = record.outcome == Outcome::Open && (fins.program || fins.remote);
-    let harmless = one_sided && record.lost.total() == 0 && injected.iter().all(|rule| only_delays(rule));
+    // What only takes longer is no reason why the other side has not closed, or has aborted.
+    let one_sided =
+        record.outcome == Outcome::Open && (fins.program || fins.remote) && record.lost.total() == 0;
+    let by_remote = record.outcome == Outcome::Reset && record.by == By::Remote;
+    let harmless = (one_sided || by_remote) && injected.iter().all(|rule| ends_nothing(rule));
     let silenced = record.outcome == Outcome::Idle && datagrams(record).cause == Cause::NoAnswer;
     let acted = !record.outcome.is_fine() && (cut || !late) && !harmless;
     !injected.is_empty() && (answered_by_us || silenced || acted)
 }
 
-/// Whether a rule of `--inject` delivers everything in the end.
-fn only_delays(rule: &str) -> bool {
-    ["delay", "rate", "reorder", "duplicate"].iter().any(|kind| rule.starts_with(kind))
+/// Whether a rule of `--inject` delivers everything in the end: a delay, or a reset that its receiver must ignore.
+fn ends_nothing(rule: &str) -> bool {
+    let delays = ["delay", "rate", "reorder", "duplicate", "slow-close"];
+    delays.iter().any(|kind| rule.starts_with(kind))
+        || rule.starts_with("rst") && rule.contains(":seq=") && !rule.contains(":seq=exact")
 }
 
 /// The remote was reported as refusing or unreachable.
@@ -118,11 +155,12 @@ fn unreachable(record: &Record) -> Verdict {
         (None, ..) => Cause::Refused,
     };
     let verdict = Verdict::new(record, cause);
-    // Of a flow of datagrams that had no answer: nothing has arrived.
-    if cause == Cause::IcmpTooBig && record.proto == Proto::Udp {
-        return verdict.severity(Severity::Suspicious);
+    match record.proto {
+        // Whatever the router reported: the connection failed.
+        Proto::Tcp => verdict.severity(Severity::Harmful),
+        // Nothing that was sent has arrived.
+        Proto::Udp => verdict.severity(cause.severity().max(Severity::Suspicious)),
     }
-    verdict
 }
 
 /// A timeout: an answer did not come.
@@ -163,8 +201,13 @@ fn aborted(record: &Record) -> Verdict {
 }
 
 /// The side that opened the connection.
-fn opener(record: &Record) -> By {
+pub(super) fn opener(record: &Record) -> By {
     if record.context.inward { By::Remote } else { By::Program }
+}
+
+/// Bytes that arrived from the side opposite to this one.
+pub(super) fn others_data(record: &Record, side: By) -> u64 {
+    if side == By::Program { record.bytes.received } else { record.bytes.sent }
 }
 
 /// The program ended the attempt before the remote had answered.
@@ -192,22 +235,29 @@ fn after_own_close(record: &Record) -> Verdict {
         lost.unread -= late;
         late
     };
-    let verdict = |cause, severity| Verdict { cause, severity, also: None, lost, late };
     let closer_is_client = record.by == opener(record);
-    match late {
-        _ if lost.total() > 0 => verdict(Cause::DataAfterClose, Severity::Harmful),
-        _ if facts.late_alert || facts.tls && late <= SHORT => {
+    // What the client had not read when it closed is no loss, but its own decision.
+    let discarded = match record.by {
+        _ if !closer_is_client => 0,
+        By::Remote => lost.unsent + lost.unacked,
+        _ => lost.unread,
+    };
+    let undelivered = lost.total() - discarded;
+    let verdict = |cause, severity| Verdict { cause, severity, lost, late, ..Verdict::new(record, cause) };
+    match late + discarded {
+        _ if undelivered > 0 => verdict(Cause::DataAfterClose, Severity::Harmful),
+        _ if discarded == 0 && (facts.late_alert || facts.tls && late <= SHORT) => {
             verdict(Cause::CloseNotifyRace, Severity::Benign)
         }
         // Both had closed, or the other side's FIN arrived at a closed socket: all data had arrived.
         0 => verdict(Cause::Orderly, Severity::Benign),
         // The reading side has gone away, and discards what comes.
-        _ if closer_is_client && late <= SHORT => verdict(Cause::DataAfterClose, Severity::Benign),
+        rest if closer_is_client && rest <= SHORT => verdict(Cause::DataAfterClose, Severity::Benign),
         _ if closer_is_client => {
             verdict(Cause::ClientCancelled, Severity::Benign).also(Cause::DataAfterClose)
         }
         // A request that crossed with the close of an idle connection.
-        _ if record.bytes.received > 0 && facts.idle_before_fin >= IDLE_CLOSE => {
+        _ if record.bytes.received > 0 && idle_before_fin(facts) >= IDLE_CLOSE => {
             verdict(Cause::KeepaliveRace, Severity::Harmful).also(Cause::DataAfterClose)
         }
         _ => verdict(Cause::DataAfterClose, Severity::Harmful),
@@ -231,24 +281,33 @@ fn for_fin(record: &Record) -> Verdict {
 fn in_the_middle(record: &Record) -> Verdict {
     let (facts, lost) = (&record.facts, record.lost);
     let verdict = |cause| Verdict::new(record, cause);
+    let (own, others) = match record.by {
+        By::Remote => (lost.unread, lost.unsent + lost.unacked),
+        _ => (lost.unsent + lost.unacked, lost.unread),
+    };
     if record.by == opener(record) {
         // The opener may abort its own connection; was the other side still sending?
-        let other = if record.by == By::Program { By::Remote } else { By::Program };
-        let incoming = if record.by == By::Program { lost.unread } else { lost.unsent + lost.unacked };
-        return match facts.last_data {
-            _ if incoming > 0 => verdict(Cause::ClientCancelled).also(Cause::CloseUnread),
-            Some(last) if last == other => verdict(Cause::ClientCancelled),
+        return match facts.talk.last {
+            _ if others > 0 => verdict(Cause::ClientCancelled).also(Cause::CloseUnread),
+            _ if own > 0 => verdict(Cause::Abort).severity(Severity::Harmful),
+            Some(last) if last != record.by => verdict(Cause::ClientCancelled),
             _ => verdict(Cause::Abort),
         };
     }
-    let asked = if record.by == By::Remote { By::Program } else { By::Remote };
-    let unanswered = facts.last_data == Some(asked);
+    let unanswered = facts.talk.last == Some(opener(record));
+    let whole = facts.talk.message == Message::Whole;
+    let cut = matches!(facts.talk.message, Message::Cut { .. });
     match () {
-        () if facts.idle >= IDLE && lost.total() == 0 && !unanswered => verdict(Cause::IdleReset),
-        () if unanswered || lost.unsent + lost.unacked > 0 => verdict(Cause::CloseUnread),
-        () if lost.total() > 0 => verdict(Cause::Abort).severity(Severity::Harmful),
-        () => verdict(Cause::Abort),
+        () if unanswered || others > 0 => verdict(Cause::CloseUnread),
+        () if facts.talk.idle >= IDLE && own == 0 && !cut => verdict(Cause::IdleReset),
+        () if own == 0 && whole => verdict(Cause::Abort),
+        // In the middle of an answer, or of a stream: the rest of it is lost.
+        () => verdict(Cause::Abort).severity(Severity::Harmful),
     }
+}
+
+fn idle_before_fin(facts: &Facts) -> Duration {
+    facts.before_fin.map_or(Duration::ZERO, |talk| talk.idle)
 }
 
 /// Datagrams without a reported error.
@@ -285,11 +344,16 @@ fn datagrams(record: &Record) -> Verdict {
 mod tests {
     use jiff::ToSpan;
 
-    use super::super::record::{Bytes, Datagrams, Facts, Fins, Question, tests};
+    use super::super::record::{Bytes, Datagrams, Fins, Question, Talk, tests};
     use super::*;
 
     fn facts() -> Facts {
-        Facts { established: true, last_data: Some(By::Remote), ..Facts::default() }
+        Facts { established: true, talk: last(By::Remote, Duration::ZERO), ..Facts::default() }
+    }
+
+    /// This side sent last, so long ago.
+    fn last(by: By, idle: Duration) -> Talk {
+        Talk { last: Some(by), idle, run: 300, ..Talk::default() }
     }
 
     /// A connection that ended with a reset after some data in both directions.
@@ -341,6 +405,12 @@ mod tests {
         let mut by_fin = reset(By::Program, closed);
         by_fin.lost.unread = 1 << 20;
         assert_eq!(cause(&by_fin), ("client-cancelled", "benign"));
+        // A part of it had come before the close, and was not read.
+        by_fin.lost.unread = 2 << 20;
+        assert_eq!(cause(&by_fin), ("client-cancelled", "benign"));
+        by_fin.facts.tls = true;
+        (by_fin.facts.late_from_remote, by_fin.lost.unread) = (24, 4000);
+        assert_eq!(cause(&by_fin), ("client-cancelled", "benign"));
         let mut by_reset = reset(By::Program, facts());
         by_reset.lost.unread = 4 << 20;
         assert_eq!(cause(&by_reset), ("client-cancelled", "benign"));
@@ -351,14 +421,14 @@ mod tests {
     fn a_request_to_an_idle_connection_that_the_server_closes_is_lost() {
         let idle = Facts {
             fin: Fins { program: false, remote: true },
-            idle_before_fin: Duration::from_secs(5),
+            before_fin: Some(last(By::Remote, Duration::from_secs(5))),
             late_from_program: 300,
             ..facts()
         };
         let mut record = reset(By::Remote, idle.clone());
         record.lost.unacked = 300;
         assert_eq!(cause(&record), ("keepalive-race", "harmful"));
-        record.facts.idle_before_fin = Duration::ZERO;
+        record.facts.before_fin = None;
         assert_eq!(cause(&record), ("data-after-close", "harmful"));
     }
 
@@ -389,16 +459,32 @@ mod tests {
 
     #[test]
     fn a_remote_that_resets_a_request_has_not_answered_it() {
-        let record = reset(By::Remote, Facts { last_data: Some(By::Program), ..facts() });
+        let record = reset(By::Remote, Facts { talk: last(By::Program, Duration::ZERO), ..facts() });
         assert_eq!(cause(&record), ("close-unread", "harmful"));
-        assert_eq!(cause(&reset(By::Remote, facts())), ("abort", "suspicious"));
-        let idle = reset(By::Remote, Facts { idle: Duration::from_secs(350), ..facts() });
+        let idle = reset(By::Remote, Facts { talk: last(By::Remote, Duration::from_secs(350)), ..facts() });
         assert_eq!(cause(&idle), ("idle-reset", "suspicious"));
     }
 
     #[test]
+    fn a_reset_of_the_remote_in_the_middle_of_its_data_is_harmful() {
+        assert_eq!(cause(&reset(By::Remote, facts())), ("abort", "harmful"));
+        let of = |message, idle| {
+            let talk = Talk { message, ..last(By::Remote, Duration::from_secs(idle)) };
+            cause(&reset(By::Remote, Facts { talk, ..facts() }))
+        };
+        assert_eq!(of(Message::Cut { size: 500 }, 0), ("abort", "harmful"));
+        assert_eq!(of(Message::Cut { size: 500 }, 60), ("abort", "harmful"), "a stalled download");
+        assert_eq!(of(Message::Whole, 0), ("abort", "suspicious"), "everything had arrived");
+        // The program's own abort is its decision, unless it cost the remote data of the program.
+        let mut own = reset(By::Program, Facts { talk: last(By::Program, Duration::ZERO), ..facts() });
+        assert_eq!(cause(&own), ("abort", "suspicious"));
+        own.lost.unacked = 10;
+        assert_eq!(cause(&own), ("abort", "harmful"));
+    }
+
+    #[test]
     fn roles_are_swapped_for_a_connection_from_outside() {
-        let mut record = reset(By::Remote, Facts { last_data: Some(By::Program), ..facts() });
+        let mut record = reset(By::Remote, Facts { talk: last(By::Program, Duration::ZERO), ..facts() });
         record.context.inward = true;
         record.lost.unacked = 9000;
         assert_eq!(cause(&record), ("client-cancelled", "benign"), "the client outside stopped the download");
@@ -408,6 +494,17 @@ mod tests {
     fn a_reset_in_place_of_a_fin_lost_nothing() {
         let record = reset(By::Remote, Facts { fin: Fins { program: true, remote: false }, ..facts() });
         assert_eq!(cause(&record), ("reset-for-fin", "benign"));
+    }
+
+    #[test]
+    fn a_connection_that_a_router_ends_is_lost() {
+        let mut record = tests::unreachable();
+        let error =
+            lastack_wire::icmp::IcmpError { v6: false, kind: 11, code: 0, ..record.icmp.unwrap().error };
+        record.icmp = record.icmp.map(|said| super::super::record::IcmpSaid { error, ..said });
+        assert_eq!(cause(&record), ("icmp-time-exceeded", "harmful"));
+        record.proto = Proto::Udp;
+        assert_eq!(cause(&record), ("icmp-time-exceeded", "suspicious"), "traceroute");
     }
 
     #[test]
@@ -473,6 +570,15 @@ mod tests {
         record.outcome = Outcome::Open;
         record.facts.fin = Fins { program: true, remote: false };
         assert_eq!(cause(&record).0, "fault-injected");
+        // The remote's own reset is not an effect of a delay.
+        let mut own = reset(By::Remote, facts());
+        own.context.injected = vec!["delay=1s".to_owned(), "rst=program:seq=window".to_owned()];
+        assert_eq!(cause(&own), ("abort", "harmful"));
+        // A delay beyond the patience of the program is the reason why it closed without an answer.
+        own = Record { outcome: Outcome::Orderly, by: By::Program, ..own };
+        (own.facts.first_fin, own.facts.fin.program) = (Some(By::Program), true);
+        own.facts.before_fin = Some(last(By::Program, Duration::from_secs(2)));
+        assert_eq!(cause(&own), ("fault-injected", "suspicious"));
         let slow = vec!["delay=1s".to_owned(), "rate=9k".to_owned()];
         let reset = std::mem::replace(&mut record.context.injected, slow);
         assert_eq!(cause(&record), ("open", "benign"), "a delay is no reason not to close");

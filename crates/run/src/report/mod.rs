@@ -7,8 +7,10 @@ mod fail_on;
 mod group;
 mod json;
 mod judge;
+mod pause;
 mod record;
 mod sentence;
+mod stated;
 mod summary;
 mod writer;
 
@@ -16,8 +18,8 @@ pub use fail_on::FailOn;
 pub use json::VERSION;
 pub use judge::{Verdict, judge};
 pub use record::{
-    Began, By, Bytes, Context, Datagrams, Facts, Fins, IcmpSaid, Lost, Outcome, Path, Process, Proto,
-    Question, Rate, Rates, Record, peer_state,
+    Began, By, Bytes, Context, Datagrams, Facts, Fins, IcmpSaid, Lost, Message, Outcome, Path, Process,
+    Proto, Question, Rate, Rates, Record, Talk, peer_state,
 };
 pub(crate) use sentence::{Size, mark};
 pub use summary::{Echo, Exit, Injected, Names, Summary};

@@ -69,15 +69,47 @@ pub struct Facts {
     pub late_alert: bool,
     /// The first bytes of either side are a TLS record.
     pub tls: bool,
-    /// The side that sent data last.
-    pub last_data: Option<By>,
-    /// How long it had been idle when it ended.
-    pub idle: Duration,
-    /// How long it had been idle at the first FIN.
-    pub idle_before_fin: Duration,
+    /// They are the preface of HTTP/2.
+    pub http2: bool,
+    /// The data when it ended.
+    pub talk: Talk,
+    /// The side that sent the first FIN.
+    pub first_fin: Option<By>,
+    /// The data when that came.
+    pub before_fin: Option<Talk>,
     /// Another connection to the same port was established while this one waited for an answer; for datagrams: another
     /// port of the remote has answered.
     pub sibling: bool,
+}
+
+/// The data of a connection at one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Talk {
+    /// The side that sent last.
+    pub last: Option<By>,
+    /// How long ago that was; if neither has sent, the time since the connection began.
+    pub idle: Duration,
+    /// Bytes of that side since the other sent.
+    pub run: u64,
+    /// What those bytes are.
+    pub message: Message,
+}
+
+/// What a side has sent since the other sent, if it is HTTP without TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Message {
+    /// Another protocol, or a message whose length is not known.
+    #[default]
+    Unknown,
+    /// A request.
+    Request,
+    /// A response that is complete, or a closing alert of TLS.
+    Whole,
+    /// A response of this many bytes, not all of which came.
+    Cut {
+        /// Its length, with the head.
+        size: u64,
+    },
 }
 
 /// Which FINs were received.
@@ -347,6 +379,13 @@ impl Record {
     /// Whether the report mentions it in any case.
     pub fn is_trouble(&self) -> bool {
         self.verdict().severity > Severity::Benign || self.context.would_deny.is_some()
+    }
+
+    /// If an answer was missing when it was closed, the note says so.
+    pub fn note_what_was_missing(&mut self) {
+        if let Some(missing) = self.verdict().missing {
+            self.note = Some(missing.to_string());
+        }
     }
 
     /// Takes off datagrams that an injected fault kept from the program.

@@ -81,7 +81,7 @@ impl Record {
             _ if matches!(cause, Cause::ClientCancelled | Cause::ConnectCancelled | Cause::PolicyDenied) => {
                 ""
             }
-            _ if matches!(cause, Cause::FaultInjected | Cause::HealthCheck) => "",
+            _ if matches!(cause, Cause::FaultInjected | Cause::HealthCheck | Cause::NoAnswer) => "",
             By::Program => " by the program",
             By::Remote => " by the remote",
             By::Network | By::Host if cause.is_icmp() || cause.code().starts_with('L') => "",
@@ -247,7 +247,7 @@ impl fmt::Display for Size {
 mod tests {
     use lastack_engine::TcpState;
 
-    use super::super::record::{Bytes, Facts, Fins, Process, tests};
+    use super::super::record::{Bytes, Facts, Fins, Process, Talk, tests};
     use super::*;
 
     /// The line without its time of day, which depends on where it is printed.
@@ -286,7 +286,11 @@ mod tests {
             state: Some(TcpState::Established),
             lost: Lost { unsent: 0, unacked: 812, unread: 3 },
             bytes: Bytes { sent: 5, received: 0 },
-            facts: Facts { established: true, last_data: Some(By::Program), ..Facts::default() },
+            facts: Facts {
+                established: true,
+                talk: Talk { last: Some(By::Program), ..Talk::default() },
+                ..Facts::default()
+            },
             ..tests::orderly()
         };
         assert_eq!(

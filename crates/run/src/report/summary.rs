@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::Timestamp;
-use lastack_causes::Severity;
+use lastack_causes::{Cause, Severity};
 use serde::{Serialize, Serializer};
 
 use super::record::{Bytes, Lost, Outcome, Proto, Record};
@@ -46,6 +46,8 @@ pub struct Summary {
     pub bytes: Bytes,
     /// The total of bytes that were lost.
     pub lost: Lost,
+    /// Those of them that the receiving side had asked for and did not read, as it stopped.
+    pub discarded: u64,
     /// Bytes that arrived after the receiving side had closed.
     pub late: u64,
     /// Packets that lastack itself dropped between itself and the program's kernel, not the network.
@@ -96,6 +98,8 @@ pub struct Injected {
     pub rule: String,
     /// Connections and queries that it matched.
     pub matched: u64,
+    /// Those of them that `when` and `probability` selected.
+    pub selected: u64,
     /// How often it was applied: to connections, or to packets.
     pub acted: u64,
     /// Connections over `--map-localhost` or `-p` that it would have matched, and on which it cannot act.
@@ -149,6 +153,9 @@ impl Summary {
         self.lost.unsent += verdict.lost.unsent;
         self.lost.unacked += verdict.lost.unacked;
         self.lost.unread += verdict.lost.unread;
+        if verdict.cause == Cause::ClientCancelled {
+            self.discarded += verdict.lost.total();
+        }
         self.late += verdict.late;
     }
 
@@ -206,7 +213,7 @@ impl Severities {
 fn causes(f: &mut fmt::Formatter<'_>, what: &str, causes: &BTreeMap<&str, u64>) -> fmt::Result {
     let total: u64 = causes.values().sum();
     write!(f, "{total} {what}{}", if total == 1 { "" } else { "s" })?;
-    let severity = |word: &str| word.parse::<lastack_causes::Cause>().map(|cause| cause.severity());
+    let severity = |word: &str| word.parse::<Cause>().map(|cause| cause.severity());
     let mut sorted: Vec<_> = causes.iter().collect();
     sorted.sort_by_key(|(word, _)| std::cmp::Reverse(severity(word).ok()));
     for (i, (word, count)) in sorted.into_iter().enumerate() {
@@ -227,9 +234,10 @@ impl fmt::Display for Summary {
         }
         self.echo.fmt(f)?;
         write!(f, "; {} sent, {} received", Size(self.bytes.sent), Size(self.bytes.received))?;
-        let lost = self.lost.unsent + self.lost.unacked + self.lost.unread;
-        if lost > 0 {
-            write!(f, ", {} lost", Size(lost))?;
+        for (bytes, what) in [(self.lost.total() - self.discarded, "lost"), (self.discarded, "discarded")] {
+            if bytes > 0 {
+                write!(f, ", {} {what}", Size(bytes))?;
+            }
         }
         if self.dropped > 0 {
             write!(f, "; {} packets dropped by lastack itself, not by the network", self.dropped)?;
@@ -279,12 +287,15 @@ impl Names {
 impl Injected {
     /// The line about a fault.
     pub(super) fn line(&self) -> String {
-        let Self { rule, matched, acted, missed } = self;
-        let line = match (matched, acted) {
-            (0, _) => format!("lastack: --inject {rule}: matched nothing"),
-            (_, 0) => format!("lastack: --inject {rule}: matched {matched}, and never acted"),
-            (_, 1) => format!("lastack: --inject {rule}: matched {matched}, acted once"),
-            _ => format!("lastack: --inject {rule}: matched {matched}, acted {acted} times"),
+        let Self { rule, matched, selected, acted, missed } = self;
+        let of_them =
+            if selected < matched { format!(", selected {selected} of them") } else { String::new() };
+        let line = match (matched, selected, acted) {
+            (0, ..) => format!("lastack: --inject {rule}: matched nothing"),
+            (_, 0, _) => format!("lastack: --inject {rule}: matched {matched}, selected none of them"),
+            (.., 0) => format!("lastack: --inject {rule}: matched {matched}{of_them}, and never acted"),
+            (.., 1) => format!("lastack: --inject {rule}: matched {matched}{of_them}, acted once"),
+            _ => format!("lastack: --inject {rule}: matched {matched}{of_them}, acted {acted} times"),
         };
         let kind = rule.split([':', '=']).next().unwrap_or(rule);
         match missed {
@@ -380,7 +391,14 @@ mod tests {
 
     #[test]
     fn an_unmatched_fault_is_reported() {
-        let injected = Injected { rule: "rst:port=1".to_owned(), matched: 0, acted: 0, missed: 0 };
+        let line = |matched, selected, acted| {
+            Injected { rule: "rst:port=1".to_owned(), matched, selected, acted, missed: 0 }.line()
+        };
+        assert!(line(4, 1, 1).ends_with(": matched 4, selected 1 of them, acted once"));
+        assert!(line(4, 0, 0).ends_with(": matched 4, selected none of them"));
+        assert!(line(4, 4, 0).ends_with(": matched 4, and never acted"));
+        let rule = "rst:port=1".to_owned();
+        let injected = Injected { rule, matched: 0, selected: 0, acted: 0, missed: 0 };
         assert_eq!(injected.line(), "lastack: --inject rst:port=1: matched nothing");
         let injected = Injected { rule: "corrupt=1%:port=1".to_owned(), missed: 2, ..injected };
         assert_eq!(
