@@ -89,7 +89,8 @@ struct Compare {
     /// Two short rounds, to see that everything works.
     #[arg(long)]
     quick: bool,
-    /// Only tables and rows with this word in their title; `memory`: the memory of `lastack run`.
+    /// Only tables and rows with this word in their title; `memory`: the memory of `lastack run`; `copies`: how often data
+    /// is copied.
     #[arg(long)]
     only: Option<String>,
     /// The number of rounds.
@@ -145,13 +146,14 @@ fn compare(arguments: &Compare) -> Result<()> {
     let calls =
         if strace { results.noted("system calls", calls::count(&programs, COUNTED, time)) } else { None };
     let copied = [Kind::TunLastack, Kind::RunLastack];
-    let copies =
-        if whole { results.noted("copies", calls::copies(&programs, &copied, time)).flatten() } else { None };
-    let memory = if whole || arguments.only.as_deref() == Some("memory") {
-        results.noted("memory", memory::measure(&programs, time))
+    let wanted = |table| whole || arguments.only.as_deref() == Some(table);
+    let copies = if wanted("copies") {
+        results.noted("copies", calls::copies(&programs, &copied, time)).flatten()
     } else {
         None
     };
+    let memory =
+        if wanted("memory") { results.noted("memory", memory::measure(&programs, time)) } else { None };
     let report = report::Report {
         groups: &groups,
         results: &results,

@@ -193,8 +193,8 @@ impl Stack {
 
     /// When `handle_timeout` is due next; `None` while no timer is set.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let deadlines = [self.tcp.poll_timeout(), self.reassembly.poll_timeout(), self.pool_deadline()];
-        deadlines.into_iter().flatten().min()
+        let timers = Instant::earliest(self.tcp.poll_timeout(), self.reassembly.poll_timeout());
+        Instant::earliest(timers, self.pool_deadline())
     }
 
     /// When the memory of free packet buffers is released.

@@ -32,6 +32,15 @@ impl Instant {
     /// The start.
     pub const ZERO: Self = Self(NonZeroU64::MIN);
 
+    /// The earlier one of two deadlines.
+    #[inline]
+    pub(crate) fn earliest(a: Option<Self>, b: Option<Self>) -> Option<Self> {
+        match (a, b) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
     /// The point `nanos` nanoseconds after the start.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(NonZeroU64::MIN.saturating_add(nanos))

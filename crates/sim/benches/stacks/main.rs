@@ -101,7 +101,7 @@ fn bulk_large(options: Options) {
     let rates = compare(options, &mut contenders);
     let theirs = rates.get(2);
     row("bulk, packets of 64 KiB, no checksums".into(), rates.first(), theirs, gigabits);
-    row("the four copies of that, without a stack".into(), rates.get(1), theirs, gigabits);
+    row("the three copies of that, without a stack".into(), rates.get(1), theirs, gigabits);
 }
 
 fn round_trips(options: Options) {

@@ -85,13 +85,13 @@ pub fn bulk(mut pair: impl Pair + 'static) -> Work {
     Box::new(move || transfer(2 << 20, false))
 }
 
-/// The copies of a bulk transfer in packets of 64 KiB and nothing else: into the send buffer, the packet, the receive buffer
-/// and out, with buffers of the same size. It is the most that a stack can reach with these calls. The amount is bytes.
+/// The copies of a bulk transfer in packets of 64 KiB and nothing else: into the send buffer, the packet, and out of it,
+/// with buffers of the same size. It is the most that a stack can reach with these calls. The amount is bytes.
 pub fn copies() -> Work {
     const PACKET: usize = 65_535 - 52;
     const PACKETS: usize = BULK_BUFFER / PACKET;
     let text = Text::new();
-    let mut rings = [vec![0; BULK_BUFFER], vec![0; BULK_BUFFER]];
+    let mut sending = vec![0; BULK_BUFFER];
     let mut packets = [const { Vec::new() }; PACKETS];
     packets.fill_with(|| Vec::with_capacity(65_536));
     let mut buf = vec![0; Text::CHUNK];
@@ -99,25 +99,19 @@ pub fn copies() -> Work {
     Box::new(move || {
         let mut bytes = 0;
         while bytes < 2 << 20 {
-            let [sending, receiving] = &mut rings;
             // As the stacks do: fill the send buffer, send all, read all.
             for n in 0..PACKETS {
                 let from = position + (n * PACKET) as u64;
-                store(sending, from, &text.at(from)[..PACKET]);
+                store(&mut sending, from, &text.at(from)[..PACKET]);
             }
             for (n, packet) in packets.iter_mut().enumerate() {
                 packet.clear();
-                slices(sending, position + (n * PACKET) as u64, PACKET)
+                slices(&sending, position + (n * PACKET) as u64, PACKET)
                     .into_iter()
                     .for_each(|part| packet.extend_from_slice(part));
             }
-            for (n, packet) in packets.iter().enumerate() {
-                store(receiving, position + (n * PACKET) as u64, packet);
-            }
-            for n in 0..PACKETS {
-                let [first, second] = slices(receiving, position + (n * PACKET) as u64, PACKET);
-                buf[..first.len()].copy_from_slice(first);
-                buf[first.len()..PACKET].copy_from_slice(second);
+            for packet in &packets {
+                buf[..PACKET].copy_from_slice(packet);
                 std::hint::black_box(&mut buf);
             }
             position += (PACKETS * PACKET) as u64;

@@ -188,7 +188,7 @@ impl TcpTable {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.timers.next(), self.demux.waiting.next_deadline()].into_iter().flatten().min()
+        Instant::earliest(self.timers.next(), self.demux.waiting.next_deadline())
     }
 
     pub fn handle_timeout(&mut self, shared: &mut Shared, now: Instant) {
