@@ -44,7 +44,11 @@ impl Report<'_> {
         }
         if self.whole {
             self.calls_table(&mut text);
+        }
+        if self.whole || self.copies.is_some() {
             self.copies_table(&mut text);
+        }
+        if self.whole {
             text.push_str(CAUSES);
             text.push('\n');
         }

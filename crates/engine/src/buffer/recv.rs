@@ -108,6 +108,7 @@ impl RecvBuffer {
     }
 
     /// Bytes in order and unread in the ring.
+    #[inline]
     fn ring_len(&self) -> usize {
         self.len() - self.kept_len
     }
@@ -202,6 +203,7 @@ impl RecvBuffer {
     }
 
     /// Removes `n` bytes from the front. The buffers of packets that were read go to the pool; `true` if there were any.
+    #[inline]
     pub fn consume(&mut self, n: usize, pool: &mut PacketPool, now: Instant) -> bool {
         let n = n.min(self.len());
         self.read += n as u64;
@@ -212,6 +214,7 @@ impl RecvBuffer {
         false
     }
 
+    #[inline(never)]
     fn consume_kept(&mut self, mut n: usize, pool: &mut PacketPool, now: Instant) -> bool {
         let Some(kept) = &mut self.kept else { return false };
         // What is removed counts as read already.
@@ -233,6 +236,7 @@ impl RecvBuffer {
     }
 
     /// Copies unread data into `buf` and returns its length.
+    #[inline]
     pub fn peek(&self, buf: &mut [u8]) -> usize {
         let n = buf.len().min(self.len());
         if self.holds_packets() {
@@ -247,6 +251,7 @@ impl RecvBuffer {
         n
     }
 
+    #[inline(never)]
     fn peek_kept(&self, mut buf: &mut [u8]) {
         for slice in self.slices() {
             let len = slice.len().min(buf.len());
