@@ -15,6 +15,15 @@ pub mod namespace;
 pub mod report;
 pub mod units;
 
+/// Writes a line to standard error. A closed or full one must not cost the program its exit status: errors are ignored.
+macro_rules! say {
+    ($($line:tt)*) => {{
+        use std::io::Write as _;
+        let _unread = writeln!(anstream::stderr(), $($line)*);
+    }};
+}
+pub(crate) use say;
+
 mod account;
 mod acks;
 mod attributes;

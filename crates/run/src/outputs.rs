@@ -35,7 +35,7 @@ impl Outputs {
             Some(Ok(screen)) => Some(screen),
             Some(Err(missing)) => {
                 if plan.report.to != Destination::Nowhere {
-                    anstream::eprintln!("lastack run: {missing}");
+                    crate::say!("lastack run: {missing}");
                 }
                 None
             }

@@ -131,11 +131,11 @@ pub fn main(options: Options) -> ExitCode {
     match run(options) {
         Ok(status) => exit_as(status),
         Err(Error::Launch(error)) => {
-            anstream::eprintln!("lastack run: {error}");
+            say!("lastack run: {error}");
             error.exit_status().into()
         }
         Err(Error::Other(error)) => {
-            anstream::eprintln!("lastack run: {error:#}");
+            say!("lastack run: {error:#}");
             EXIT_INTERNAL.into()
         }
     }
@@ -197,7 +197,7 @@ fn run(options: Options) -> Result<ExitStatus, Error> {
     });
     if let Err(error) = run.report.finish() {
         // The program's exit status takes precedence over a failure of the report.
-        anstream::eprintln!("lastack: the report could not be written completely: {error}");
+        say!("lastack: the report could not be written completely: {error}");
     }
     match run.lost.take() {
         None => Ok(run.judge(status)),
@@ -286,7 +286,7 @@ impl Run {
         }
         if self.plan.report.to != Destination::Nowhere && !self.plan.report.json {
             let plural = if failures == 1 { "connection" } else { "connections" };
-            anstream::eprintln!("lastack: exit status 1: {failures} {plural} matched --fail-on");
+            say!("lastack: exit status 1: {failures} {plural} matched --fail-on");
         }
         ExitStatus::from_raw(FAILED_ON << 8)
     }
@@ -393,7 +393,7 @@ async fn wait_for_the_rest(run: &Run, guest: &mut Guest, signals: &mut Signals) 
         () = tokio::time::sleep(UNEXPLAINED) => guest.processes(),
     };
     if run.talks() && !left.is_empty() {
-        anstream::eprintln!(
+        say!(
             "lastack: the program has ended; processes that it started are still running: {}. The run ends with them, or with Ctrl-C; --kill-rest kills them when the program ends.",
             named(&left)
         );
@@ -454,7 +454,7 @@ fn watch_driver(run: &Rc<Run>, driver: JoinHandle<io::Result<()>>) -> JoinHandle
         // A network that ends together with the program was not lost.
         tokio::time::sleep(AFTER_THE_PROGRAM).await;
         let said = format!("the program lost its network: {why}");
-        anstream::eprintln!("lastack: {said}; the exit status will be {EXIT_INTERNAL}");
+        say!("lastack: {said}; the exit status will be {EXIT_INTERNAL}");
         run.report.warn(said.clone());
         *run.lost.borrow_mut() = Some(said);
     })
@@ -468,7 +468,7 @@ async fn explain_the_wait(run: &Run) {
     tokio::time::sleep(UNEXPLAINED).await;
     let blocked = run.live.blocked();
     if blocked > 0 && run.talks() {
-        anstream::eprintln!(
+        say!(
             "lastack: the program has ended; {blocked} of its connections still have data that the remote does not accept yet. lastack waits as long as the remote accepts some of it; Ctrl-C discards it."
         );
     }

@@ -1,6 +1,7 @@
 //! The destination of a report, and its selection of lines.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -80,6 +81,8 @@ struct State {
     file: Option<File>,
     /// Writing to the file failed.
     failed: Option<io::Error>,
+    /// The last of the lines that it therefore lacks.
+    rest: VecDeque<String>,
 }
 
 impl Reporter {
@@ -102,6 +105,7 @@ impl Reporter {
             failures: 0,
             file,
             failed: None,
+            rest: VecDeque::new(),
         };
         Ok(Self { settings, began, state: RefCell::new(state) })
     }
@@ -211,8 +215,17 @@ impl State {
     fn write(&mut self, line: &str) {
         let Some(file) = &mut self.file else { return };
         let line = anstream::adapter::strip_str(line).to_string();
-        if let Err(error) = writeln!(file, "{line}") {
-            self.failed.get_or_insert(error);
+        if self.failed.is_none()
+            && let Err(error) = file.write_all(format!("{line}\n").as_bytes())
+        {
+            self.failed = Some(error);
+        }
+        // The rest follows on standard error at the end.
+        if self.failed.is_some() {
+            if self.rest.len() >= MAX_LINES {
+                self.rest.pop_front();
+            }
+            self.rest.push_back(line);
         }
     }
 
@@ -246,7 +259,10 @@ impl State {
         if to_file {
             lines.iter().for_each(|line| self.write(line));
         }
-        if !to_file || self.failed.is_some() {
+        if to_file {
+            lines = std::mem::take(&mut self.rest).into();
+        }
+        if !lines.is_empty() {
             let mut out = anstream::stderr().lock();
             for line in lines {
                 let _unread = writeln!(out, "{line}");
@@ -325,6 +341,16 @@ mod tests {
                 assert!(groups[0].contains(&format!("{count} x ")), "{groups:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_a_full_disk_lacks_is_kept_for_standard_error() {
+        let to = Destination::File("/dev/full".into());
+        let reporter = Reporter::new(Settings { to, ..Settings::default() }).unwrap();
+        (0..30).for_each(|_| reporter.record(&tests::unreachable()));
+        assert_eq!(reporter.state.borrow().rest.len(), 30);
+        assert!(reporter.finish().is_err());
+        assert!(reporter.state.borrow().rest.is_empty());
     }
 
     #[test]
