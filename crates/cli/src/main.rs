@@ -102,7 +102,7 @@ fn print_completions(shell: clap_complete::Shell) -> ExitCode {
     clap_complete::generate(shell, &mut Cli::command(), "lastack", &mut script);
     match out.write_all(&script).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            anstream::eprintln!("lastack completions: cannot write the script: {error}");
+            lastack_run::message(format_args!("lastack completions: cannot write the script: {error}"));
             USAGE.into()
         }
         _ => ExitCode::SUCCESS,

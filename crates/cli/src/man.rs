@@ -11,7 +11,10 @@ pub fn main(command: Command, directory: &Path) -> ExitCode {
     match write(command, directory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            anstream::eprintln!("lastack man: cannot write to {}: {error}", directory.display());
+            lastack_run::message(format_args!(
+                "lastack man: cannot write to {}: {error}",
+                directory.display()
+            ));
             crate::USAGE.into()
         }
     }

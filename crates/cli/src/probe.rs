@@ -84,7 +84,7 @@ pub fn main(args: &ProbeArgs) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            anstream::eprintln!("lastack probe: {error:#}");
+            lastack_run::message(format_args!("lastack probe: {error:#}"));
             TROUBLE.into()
         }
     }

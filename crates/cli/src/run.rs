@@ -291,7 +291,7 @@ fn print_faults() -> i32 {
     match out.write_all(inject::help().as_bytes()).and_then(|()| out.flush()) {
         // Whoever closed the pipe has read enough.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            anstream::eprintln!("lastack run: cannot print the list of faults: {error}");
+            lastack_run::message(format_args!("lastack run: cannot print the list of faults: {error}"));
             1
         }
         _ => 0,

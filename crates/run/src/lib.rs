@@ -17,10 +17,9 @@ pub mod units;
 
 /// Writes a line to standard error. A closed or full one must not cost the program its exit status: errors are ignored.
 macro_rules! say {
-    ($($line:tt)*) => {{
-        use std::io::Write as _;
-        let _unread = writeln!(anstream::stderr(), $($line)*);
-    }};
+    ($($text:tt)*) => {
+        $crate::message(format_args!($($text)*))
+    };
 }
 pub(crate) use say;
 
@@ -62,6 +61,7 @@ mod relay;
 mod rivals;
 mod run;
 mod served;
+mod stderr;
 mod tap;
 mod target;
 mod task;
@@ -74,6 +74,7 @@ pub use options::Options;
 pub use plan::same_file;
 pub use policy::{Decision, Destinations, Policy};
 pub use run::{EXIT_INTERNAL, incomplete, main};
+pub use stderr::message;
 pub use target::Target;
 
 use run::Run;

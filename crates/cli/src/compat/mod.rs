@@ -39,7 +39,7 @@ pub fn main(args: impl Translate) -> ExitCode {
     let words = match args.words() {
         Ok(words) => words,
         Err(error) => {
-            anstream::eprintln!("lastack: {error}");
+            lastack_run::message(format_args!("lastack: {error}"));
             return ExitCode::FAILURE;
         }
     };

@@ -32,7 +32,7 @@ pub fn open(files: &[PathBuf], quiet: bool) -> Option<Opened> {
             Err(error) => {
                 partly = true;
                 if !quiet || captures.is_empty() {
-                    eprintln!("lastack explain: {name}: {error}");
+                    lastack_run::message(format_args!("lastack explain: {name}: {error}"));
                 }
             }
         }
@@ -41,9 +41,9 @@ pub fn open(files: &[PathBuf], quiet: bool) -> Option<Opened> {
     if !quiet {
         for (name, offset) in names.iter().zip(&offsets).filter(|(_, offset)| **offset != 0) {
             let seconds = *offset as f64 / 1e9;
-            eprintln!(
+            lastack_run::message(format_args!(
                 "lastack explain: {name}: {seconds:+.6} s is added to its times, which differ from those of the other captures of the same packets"
-            );
+            ));
         }
     }
     let input = Merge::with_offsets(captures, offsets);

@@ -35,7 +35,7 @@ const LISTED: usize = 200_000;
 
 pub fn main(args: &ExplainArgs) -> ExitCode {
     if let Err(problem) = args.check() {
-        eprintln!("lastack explain: {problem}");
+        lastack_run::message(format_args!("lastack explain: {problem}"));
         return USAGE.into();
     }
     let opened = match input::open(&args.files, args.quiet) {
@@ -46,7 +46,7 @@ pub fn main(args: &ExplainArgs) -> ExitCode {
         Ok(status) => status.into(),
         Err(error) if is_broken_pipe(&error) => 0.into(),
         Err(error) => {
-            eprintln!("lastack explain: {error:#}");
+            lastack_run::message(format_args!("lastack explain: {error:#}"));
             UNREADABLE.into()
         }
     }
@@ -82,7 +82,7 @@ fn explain(args: &ExplainArgs, opened: Opened) -> anyhow::Result<u8> {
     let warnings = input::warnings(&input, explainer.summary());
     if !args.quiet {
         for warning in &warnings {
-            eprintln!("lastack explain: {warning}");
+            lastack_run::message(format_args!("lastack explain: {warning}"));
         }
     }
     if args.json {
@@ -241,7 +241,10 @@ impl Run<'_> {
         let written = out.written;
         out.finish()?;
         if !self.args.quiet {
-            eprintln!("lastack explain: {written} packets written to {}", path.display());
+            lastack_run::message(format_args!(
+                "lastack explain: {written} packets written to {}",
+                path.display()
+            ));
         }
         Ok(())
     }

@@ -45,7 +45,7 @@ pub fn main(args: &RulesArgs) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(unknown) => {
-            anstream::eprintln!("lastack rules: {unknown}");
+            lastack_run::message(format_args!("lastack rules: {unknown}"));
             USAGE.into()
         }
     }

@@ -32,7 +32,7 @@ pub fn main(args: ServeArgs) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            anstream::eprintln!("lastack serve: {error:#}");
+            lastack_run::message(format_args!("lastack serve: {error:#}"));
             TROUBLE.into()
         }
     }

@@ -82,7 +82,9 @@ impl Output {
         if matches!(self.finished.recv_timeout(PATIENCE), Err(RecvTimeoutError::Timeout)) {
             let missed = self.dropped.load(Ordering::Relaxed);
             let about = dropped_line(missed, false);
-            anstream::eprintln!("lastack serve: nothing reads the output: the last lines are lost ({about})");
+            lastack_run::message(format_args!(
+                "lastack serve: nothing reads the output: the last lines are lost ({about})"
+            ));
         }
     }
 

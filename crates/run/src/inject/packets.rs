@@ -11,12 +11,14 @@ use lastack_engine::{Instant, Received, Transmit, Verdict};
 use lastack_wire::{IpHeader, IpPacket, TcpFlags, TcpHeader, ip, tcp};
 
 use super::rule::Seq;
-use super::table::{Look, Table, Treatment, look};
+use super::table::{Look, Pieces, Table, Treatment, look};
 use crate::comments::Comments;
 
 /// The offset of a forged reset from the exact sequence number, inside or outside of the window.
 const IN_WINDOW: u32 = 1000;
 const OUTSIDE: u32 = 1 << 30;
+/// The largest packet of most paths.
+const PATH_MTU: usize = 1500;
 
 /// Applies faults to the packets of `L`. Packets without faults pass unchanged.
 #[derive(Debug)]
@@ -101,14 +103,14 @@ impl<L> Faults<L> {
         Some(table.treat(&look, up, now, self.began.elapsed()))
     }
 
-    fn needs_pieces(&self, packet: &[u8], up: bool) -> Option<bool> {
+    fn pieces(&self, packet: &[u8], up: bool) -> Option<Pieces> {
         let table = lock(&self.table);
         if table.is_empty() {
             return None;
         }
         let mut header = TcpHeader::default();
         let Look { flow, .. } = look(packet, up, &mut header)?;
-        table.knows(&flow).then(|| table.needs_pieces(&flow))
+        table.knows(&flow).then(|| table.pieces(&flow))
     }
 
     /// Where a segment has to be divided because a fault begins within it.
@@ -257,14 +259,16 @@ impl<L: Link> Faults<L> {
             return false;
         };
         self.last_is_inners = false;
-        match self.needs_pieces(&packet, true) {
+        let mtu = self.inner.capabilities().mtu;
+        match self.pieces(&packet, true) {
             None => {
                 self.last_is_inners = true;
                 self.arrived.push_back((std::mem::take(&mut packet), received));
             }
-            Some(false) => self.receive_one(now, &mut packet, received),
-            Some(true) => {
-                let mut cut = Cut::to_mtu(&packet, self.inner.capabilities().mtu);
+            Some(Pieces::Whole) => self.receive_one(now, &mut packet, received),
+            Some(pieces) => {
+                let size = if pieces == Pieces::OfAPath { mtu.min(PATH_MTU) } else { mtu };
+                let mut cut = Cut::to_mtu(&packet, size);
                 if cut.is_needed() {
                     let mut piece = Vec::new();
                     while cut.next(&mut piece).is_some() {
@@ -288,12 +292,20 @@ impl<L: Link> Link for Faults<L> {
 
     fn send(&mut self, now: Instant, packet: &[u8], transmit: &Transmit) {
         self.release(now);
-        let Some(pieces) = self.needs_pieces(packet, false) else {
+        let Some(pieces) = self.pieces(packet, false) else {
             return self.inner.send(now, packet, transmit);
         };
         let mut piece = std::mem::take(&mut self.piece);
-        if pieces && transmit.segment_size.is_some() {
-            let mut cut = Cut::new(packet, transmit);
+        let size = match pieces {
+            Pieces::Whole => None,
+            Pieces::OfAPath if packet.len() > PATH_MTU => {
+                let max = (PATH_MTU as u16).saturating_sub(transmit.header_len);
+                Some(transmit.segment_size.unwrap_or(max).min(max))
+            }
+            Pieces::Segments | Pieces::OfAPath => transmit.segment_size,
+        };
+        if size.is_some() {
+            let mut cut = Cut::new(packet, &Transmit { segment_size: size, ..*transmit });
             while let Some(transmit) = cut.next(&mut piece) {
                 self.send_one(now, &mut piece, &transmit);
             }
@@ -469,8 +481,12 @@ mod tests {
 
     /// A link with these faults, the far end, and the injector.
     fn link(rules: &[&str]) -> (Faults<Pipe>, Pipe, Injector) {
+        link_of(1500, rules)
+    }
+
+    fn link_of(mtu: usize, rules: &[&str]) -> (Faults<Pipe>, Pipe, Injector) {
         let injector = Injector::new(rules.iter().map(|text| text.parse().unwrap()).collect(), 1);
-        let (near, far) = pipe(Capabilities::new(1500));
+        let (near, far) = pipe(Capabilities::new(mtu));
         let flow = Flow::new(Proto::Tcp, LOCAL.parse().unwrap(), REMOTE.parse().unwrap());
         injector.connection(flow, None, None);
         (injector.around(near, Comments::default()), far, injector)
@@ -546,6 +562,20 @@ mod tests {
             send(&mut far, at(0), &segment(LOCAL, REMOTE, 1, TcpFlags::ACK, &[0; 1200]));
             send(&mut far, at(0), &segment(LOCAL, REMOTE, 1201, TcpFlags::ACK, &[0; 1400]));
             assert_eq!(data(&mut link), 2500, "{rule}, up");
+        }
+    }
+
+    #[test]
+    fn a_rate_passes_a_large_segment_bit_by_bit() {
+        let (mut link, mut far, _) = link_of(65_520, &["rate=15000"]);
+        send(&mut link, at(0), &segment(REMOTE, LOCAL, 1, TcpFlags::ACK, &[0; 14_600]));
+        send(&mut far, at(0), &segment(LOCAL, REMOTE, 1, TcpFlags::ACK, &[0; 14_600]));
+        let mut arrived = [0, 0];
+        for (millis, packets) in [(0, 0), (99, 0), (100, 1), (550, 5), (1000, 10)] {
+            link.flush(at(millis));
+            arrived[0] += received(&mut far, at(millis)).len();
+            arrived[1] += received(&mut link, at(millis)).len();
+            assert_eq!(arrived, [packets, packets], "after {millis} ms");
         }
     }
 

@@ -143,6 +143,17 @@ fn echo(protocol: u8, up: bool, message: &[u8]) -> Option<u16> {
     (kind == expected).then(|| u16::from_be_bytes([high, low]))
 }
 
+/// The packets to which the rules of a flow are applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pieces {
+    /// As they come, with many segments in one.
+    Whole,
+    /// The segments.
+    Segments,
+    /// Segments of the size that paths mostly have: at a low rate, one of 64 KiB would hold up the others for seconds.
+    OfAPath,
+}
+
 impl Table {
     pub(super) fn new(rules: Arc<[FaultRule]>, seed: u64) -> Self {
         let acts = vec![0; rules.len()];
@@ -204,15 +215,18 @@ impl Table {
         notice
     }
 
-    /// Whether the packets of this flow must be segmented to wire size before the rules are applied.
-    pub(super) fn needs_pieces(&self, flow: &Flow) -> bool {
-        self.flows.get(flow).is_some_and(|state| {
-            state.faults.iter().any(|fault| {
-                let rule = &self.rules[fault.rule];
-                let whole = matches!(rule.kind, Kind::CutFin | Kind::ZeroWindow | Kind::Blackhole);
-                !whole || rule.select.after > 0
-            })
-        })
+    /// The packets to which the rules are applied.
+    pub(super) fn pieces(&self, flow: &Flow) -> Pieces {
+        let Some(state) = self.flows.get(flow) else { return Pieces::Whole };
+        let rules = || state.faults.iter().map(|fault| &self.rules[fault.rule]);
+        let is_whole = |kind: &Kind| matches!(kind, Kind::CutFin | Kind::ZeroWindow | Kind::Blackhole);
+        if flow.proto == Proto::Tcp && rules().any(|rule| matches!(rule.kind, Kind::Rate(_))) {
+            Pieces::OfAPath
+        } else if rules().any(|rule| !is_whole(&rule.kind) || rule.select.after > 0) {
+            Pieces::Segments
+        } else {
+            Pieces::Whole
+        }
     }
 
     /// The original text of a rule.
