@@ -594,7 +594,7 @@ mod tests {
         let future = size_of_output(|(run, syn, live): Arguments| connection(run, syn, live));
         let parts = [
             ("the future", future, 376),
-            ("both sockets", size_of::<Connection<'_>>(), 216),
+            ("both sockets", size_of::<Connection<'_>>(), 224),
             ("its report", size_of::<ConnectionReport>(), 136),
             ("its statistics", size_of::<crate::relay::RelayStats>(), 224),
         ];
