@@ -38,10 +38,11 @@ impl Session {
         all[0]
     }
 
-    /// Cause and who ended it, of the only record of this port.
-    fn verdict(&self, port: u16) -> (&str, &str) {
+    /// Asserts cause and who ended it, of the only record of this port.
+    fn assert_verdict(&self, port: u16, cause: &str, ended_by: &str) {
         let record = self.one(port);
-        (record["cause"].as_str().unwrap(), record["ended_by"].as_str().unwrap())
+        let found = (record["cause"].as_str().unwrap(), record["ended_by"].as_str().unwrap());
+        assert_eq!(found, (cause, ended_by), "{record:#}\n{:#}", self.summary);
     }
 
     /// Asserts that the process is the one that owned the connection.
@@ -143,14 +144,14 @@ fn signal(record: &Value) -> Option<i64> {
 
 /// What both users are told.
 fn check_common(session: &Session, pids: &Pids) {
-    assert_eq!(session.verdict(8102), ("abort", "client"));
+    session.assert_verdict(8102, "abort", "client");
     session.owned_by(8102, pids[&8102]);
-    assert_eq!(session.verdict(8103), ("close-unread", "client"));
+    session.assert_verdict(8103, "close-unread", "client");
     session.owned_by(8103, pids[&8103]);
     assert_eq!(session.one(8103)["lost"]["client"]["unread_max"], 2990);
     assert_eq!(session.one(8103)["detail"], "closed with 2990 bytes unread");
     assert!(session.one(8103)["confidence"].as_f64().unwrap() >= 0.9, "{:#?}", session.one(8103));
-    assert_eq!(session.verdict(8104), ("close-unread", "client"));
+    session.assert_verdict(8104, "close-unread", "client");
     session.owned_by(8104, pids[&8104]);
     let detail = match signal(session.one(8104)) {
         Some(_) => "its process was killed by SIGKILL with 3000 bytes unread",
@@ -158,7 +159,7 @@ fn check_common(session: &Session, pids: &Pids) {
     };
     assert_eq!(session.one(8104)["detail"], detail);
     // Killed with nothing unread: the kernel closes as a program would.
-    assert_eq!(session.verdict(8112), ("orderly", "client"));
+    session.assert_verdict(8112, "orderly", "client");
     session.owned_by(8112, pids[&8112]);
     let expected = match signal(session.one(8112)) {
         Some(_) => ("its process was killed by SIGKILL", "suspicious"),
@@ -166,13 +167,13 @@ fn check_common(session: &Session, pids: &Pids) {
     };
     let record = session.one(8112);
     assert_eq!((&record["detail"], &record["severity"]), (&expected.0.into(), &expected.1.into()));
-    assert_eq!(session.verdict(8105), ("keepalive-timeout", "client"));
+    session.assert_verdict(8105, "keepalive-timeout", "client");
     session.owned_by(8105, pids[&8105]);
-    assert_eq!(session.verdict(8106), ("delivery-timeout", "client"));
+    session.assert_verdict(8106, "delivery-timeout", "client");
     session.owned_by(8106, pids[&8106]);
-    assert_eq!(session.verdict(8107), ("abort", "server"));
+    session.assert_verdict(8107, "abort", "server");
     session.owned_by(8107, pids[&8107]);
-    assert_eq!(session.verdict(8110), ("abort", "client"));
+    session.assert_verdict(8110, "abort", "client");
     session.owned_by(8110, pids[&8110]);
     assert_eq!(session.one(8111)["cause"], "orderly");
     session.owned_by(8111, pids[&8111]);
@@ -196,11 +197,11 @@ fn root_sees_every_end_with_the_reason_of_the_kernel() {
     let (session, pids, sources) = play(&scene);
     assert!(sources.len() >= 4, "cannot run here: this kernel has only {sources:?}");
     check_common(&session, &pids);
-    assert_eq!(session.verdict(8101), ("refused", "server"));
+    session.assert_verdict(8101, "refused", "server");
     session.owned_by(8101, pids[&8101]);
     // The kernel clears the counts of a socket that closes with linger 0; the numbers of its reset show them.
     assert_eq!(session.one(8102)["octets"], serde_json::json!({ "client": 1, "server": 0 }));
-    assert_eq!(session.verdict(8199), ("refused", "server"));
+    session.assert_verdict(8199, "refused", "server");
     assert_eq!(session.one(8199)["process"], Value::Null, "nothing listens");
     let killed = session.one(8110)["detail"].as_str().unwrap();
     assert!(killed.starts_with("killed by ss (pid "), "{killed}");

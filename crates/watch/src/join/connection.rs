@@ -184,6 +184,12 @@ impl Side {
         Some(info.bytes_acked > info.data_sent? + u64::from(client))
     }
 
+    /// Whether it ended with a FIN of its own that the peer had not acknowledged. The kernel counts it as a byte.
+    pub(super) fn fin_unacked(&self) -> bool {
+        let from = self.close.map(|close| close.from);
+        matches!(from, Some(TcpState::FinWait1 | TcpState::Closing | TcpState::LastAck))
+    }
+
     /// Milliseconds for which something had not happened when the socket was over, of the number in its last report.
     pub(super) fn idle(&self, since: fn(&TcpInfo) -> u32) -> Option<u64> {
         let (at, report) = self.destroyed.or(self.listed)?;

@@ -107,5 +107,5 @@ pub(super) fn unacked(side: &Side) -> Option<u32> {
         .filter(|_| side.established || side.listed.is_some())
         .map(|(_, report)| report)
         .filter(|report| report.flow.is_complete())
-        .map(|report| report.wqueue)
+        .map(|report| report.wqueue.saturating_sub(u32::from(side.fin_unacked())))
 }

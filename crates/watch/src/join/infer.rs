@@ -8,7 +8,7 @@ use lastack_causes::Cause;
 use super::Join;
 use super::connection::{Connection, FirstFin, Side};
 use super::judge::{By, Opinion, Rank, first_fin};
-use super::kernel::{is_zero_window, undelivered};
+use super::kernel::{is_zero_window, unacknowledged, undelivered};
 use super::ledger::Claim;
 use crate::ended::Role;
 use crate::event::{Counters, SocketReport, Source, TcpState, Time};
@@ -232,6 +232,9 @@ impl Join {
         };
         let (role, known) = self.role(connection, side.flow);
         let acked = known && side.fin_acked(role == Role::Client) == Some(true);
+        if let Some(opinion) = unacknowledged(side) {
+            return opinion;
+        }
         let mut opinion = if side.destroyed.is_some() {
             Opinion::new(Rank::Orderly, Cause::Orderly, if acked { ALONE } else { 0.8 }, by)
         } else {

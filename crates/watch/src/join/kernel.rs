@@ -4,6 +4,7 @@ use lastack_causes::{Cause, Severity};
 
 use super::Join;
 use super::connection::{ActiveReset, Connection, FirstFin, Side};
+use super::counts::unacked;
 use super::judge::{By, Opinion, Rank, first_fin};
 use crate::event::{TcpState, Time};
 
@@ -28,7 +29,7 @@ impl Join {
             _ if side.received_reset.is_some() => {
                 self.with_packets(self.reset_by_peer(connection, side, from), side.flow)
             }
-            _ => orderly(connection, side, from),
+            _ => without_report(connection, side, from),
         }
     }
 
@@ -220,10 +221,12 @@ pub(super) fn undelivered(side: &Side) -> String {
     match report {
         Some(report) => {
             let retransmissions = report.info.map_or(0, |info| info.total_retrans);
-            format!(
-                "gave up with {} bytes undelivered after {retransmissions} retransmissions",
-                report.wqueue
-            )
+            match unacked(side).unwrap_or(report.wqueue) {
+                0 => format!("gave up: its FIN was not acknowledged after {retransmissions} retransmissions"),
+                bytes => {
+                    format!("gave up with {bytes} bytes undelivered after {retransmissions} retransmissions")
+                }
+            }
         }
         None => "gave up: nothing that it sent was acknowledged".into(),
     }
@@ -252,6 +255,48 @@ pub(super) fn unreachable(connection: &Connection, side: &Side) -> Opinion {
         "kernel",
         errno,
         format!("the program gets error {errno}"),
+    )
+}
+
+/// Neither a reset nor an error was reported. The kernel reports no error of a socket that its program has closed, and a
+/// kernel before 5.15 none at all: what is left in the send queue tells whether the peer acknowledged everything.
+fn without_report(connection: &Connection, side: &Side, from: Option<TcpState>) -> Opinion {
+    let fin_sent = matches!(from, Some(TcpState::FinWait1 | TcpState::Closing | TcpState::LastAck));
+    let fin_missing = matches!(from, Some(TcpState::Established | TcpState::CloseWait));
+    if let Some(opinion) = unacknowledged(side).filter(|_| fin_sent || fin_missing) {
+        return if fin_sent {
+            Opinion { confidence: 0.95, alternatives: Vec::new(), ..opinion }
+        } else {
+            opinion
+        };
+    }
+    if fin_missing {
+        let detail = "the socket left its state without a FIN; no reset and no error was reported";
+        return Opinion::new(Rank::Affected, Cause::Abort, 0.3, By::Unknown).detail(detail);
+    }
+    orderly(connection, side, from)
+}
+
+/// A socket that was destroyed with data, or a FIN, that the peer has not acknowledged.
+pub(super) fn unacknowledged(side: &Side) -> Option<Opinion> {
+    let report = side.destroyed.map(|(_, report)| report);
+    let known = side.established || side.listed.is_some();
+    let wqueue = report.filter(|report| report.flow.is_complete() && known)?.wqueue;
+    if wqueue == 0 {
+        return None;
+    }
+    let (cause, detail) = if is_zero_window(side) {
+        (Cause::ZeroWindow, "the peer's window stayed closed until the local side gave up".into())
+    } else {
+        (Cause::DeliveryTimeout, undelivered(side))
+    };
+    let opinion = Opinion::new(Rank::Acted, cause, 0.6, By::Local).detail(detail).rule("S92");
+    Some(
+        opinion.because("queue", wqueue, "the socket was destroyed before the peer had acknowledged all").or(
+            Cause::Abort,
+            0.3,
+            "the packets (CAP_NET_RAW)",
+        ),
     )
 }
 

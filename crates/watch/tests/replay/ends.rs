@@ -1,148 +1,12 @@
-//! The join, fed with recorded events: what the sources reported when each kind of end was made on purpose.
+//! The cause of each kind of end, and who ended it.
 
 use lastack_causes::{Cause, EndedBy, Severity};
 use lastack_watch::record::Calendar;
-use lastack_watch::{
-    ConnectCall, Context, Counters, Ended, Event, Flow, Join, JoinOptions, Process, Segment, SocketReport,
-    Source, TcpInfo, TcpState, Time, Trace, TraceKind,
+use lastack_watch::{Counters, Event, Flow, SocketReport, Source, TcpInfo, TcpState, Time, TraceKind};
+
+use super::{
+    Machine, OWNER, PROCESS, SOFTIRQ, VICTIM, call, cleared, flow, owner, report, unprivileged, with_calls,
 };
-use lastack_wire::TcpFlags;
-
-/// Flags of an event in a system call, and in an interrupt for packets.
-const PROCESS: u8 = 0x20;
-const SOFTIRQ: u8 = 0x10;
-
-const OWNER: u32 = 1346;
-const VICTIM: u32 = 1489;
-
-fn flow() -> Flow {
-    Flow::new("10.78.0.1:44224".parse().unwrap(), "10.78.0.2:8102".parse().unwrap())
-}
-
-/// A machine whose sources are played from a record.
-struct Machine {
-    join: Join,
-    now: u64,
-}
-
-impl Machine {
-    fn new(sources: &[Source]) -> Self {
-        let mut machine = Self { join: Join::new(JoinOptions::new(sources.to_vec())), now: 1_000_000 };
-        for (pid, comm) in [(OWNER, "shop-cli"), (VICTIM, "postgres"), (31_114, "ss")] {
-            let process = Process { pid, comm: comm.into(), uid: Some(1000), ..Process::default() };
-            machine.event(Event::Process(process));
-        }
-        machine
-    }
-
-    fn root() -> Self {
-        Self::new(&Source::ALL)
-    }
-
-    fn event(&mut self, event: Event) -> &mut Self {
-        self.now += 1;
-        self.join.handle(Time::from_millis(self.now), event);
-        self
-    }
-
-    fn later(&mut self, milliseconds: u64) -> &mut Self {
-        self.now += milliseconds;
-        self
-    }
-
-    /// A tracepoint while this process is on the CPU.
-    fn trace(&mut self, pid: u32, flags: u8, kind: TraceKind) -> &mut Self {
-        let comm = if pid == OWNER { "shop-cli" } else { "other" };
-        let context = Context { pid, tid: pid, flags, preempt: 1 };
-        self.event(Event::Trace(Trace { context, comm: comm.into(), kind }))
-    }
-
-    fn state(&mut self, pid: u32, flags: u8, old: TcpState, new: TcpState) -> &mut Self {
-        self.trace(pid, flags, TraceKind::SetState { sk: 7, flow: flow(), old, new })
-    }
-
-    /// The program connects.
-    fn connect(&mut self) -> &mut Self {
-        let unbound = Flow::new("10.78.0.1:0".parse().unwrap(), flow().remote);
-        let kind = TraceKind::SetState { sk: 7, flow: unbound, old: TcpState::Close, new: TcpState::SynSent };
-        self.trace(OWNER, PROCESS, kind);
-        self.state(VICTIM, SOFTIRQ, TcpState::SynSent, TcpState::Established)
-    }
-
-    fn send_reset(&mut self, pid: u32, flags: u8, state: TcpState, reason: &str) -> &mut Self {
-        let kind = TraceKind::SendReset {
-            reply: false,
-            sk: 7,
-            flow: flow(),
-            state: Some(state),
-            reason: Some(reason.into()),
-        };
-        self.trace(pid, flags, kind)
-    }
-
-    fn receive_reset(&mut self) -> &mut Self {
-        self.trace(VICTIM, SOFTIRQ, TraceKind::ReceiveReset { sk: 7, flow: flow(), cookie: 0x1041 })
-    }
-
-    fn error(&mut self, pid: u32, flags: u8, errno: i32) -> &mut Self {
-        self.trace(pid, flags, TraceKind::ErrorReport { flow: flow(), errno })
-    }
-
-    fn destroyed(&mut self, rqueue: u32, wqueue: u32) -> &mut Self {
-        let kind = TraceKind::DestroySock { sk: 7, flow: flow(), cookie: 0x1041 };
-        if self.join.totals().lost.is_empty() {
-            self.trace(OWNER, PROCESS, kind);
-        }
-        self.event(Event::Destroyed(report(flow(), rqueue, wqueue)))
-    }
-
-    fn counters(&mut self, counters: Counters) -> &mut Self {
-        self.event(Event::Counters(counters))
-    }
-
-    /// Everything that is said in the end.
-    fn ends(&mut self) -> Vec<Ended> {
-        self.now += 10_000;
-        let now = Time::from_millis(self.now);
-        std::iter::from_fn(|| self.join.poll(now)).collect()
-    }
-
-    fn end(&mut self) -> Ended {
-        let mut ends = self.ends();
-        assert_eq!(ends.len(), 1, "{ends:#?}");
-        ends.remove(0)
-    }
-}
-
-fn report(flow: Flow, rqueue: u32, wqueue: u32) -> SocketReport {
-    let info = TcpInfo {
-        bytes_acked: 2,
-        bytes_received: 3000,
-        last_data_recv: 200,
-        last_data_sent: 300,
-        last_ack_recv: 200,
-        rtt: 30,
-        total_retrans: 3,
-        snd_wnd: Some(65_536),
-        ..TcpInfo::default()
-    };
-    SocketReport {
-        flow,
-        cookie: 0x1041,
-        state: TcpState::Close,
-        timer: 0,
-        rqueue,
-        wqueue,
-        uid: 0,
-        inode: 0,
-        cgroup: None,
-        info: Some(info),
-    }
-}
-
-fn owner(ended: &Ended) -> Option<(u32, &'static str)> {
-    ended.process.as_ref().map(|owner| (owner.pid, owner.how))
-}
 
 #[test]
 fn a_refused_connect_is_ended_by_the_server_and_owned_by_the_program() {
@@ -241,6 +105,45 @@ fn a_user_timeout_is_silent() {
     assert_eq!((ended.cause, ended.ended_by), (Cause::DeliveryTimeout, EndedBy::Client));
     assert_eq!(ended.unacked, [Some(4), None]);
     assert_eq!(owner(&ended), Some((OWNER, "connect")));
+}
+
+/// The kernel reports no error of a socket that its program has closed, and a report can be missing.
+#[test]
+fn an_end_without_an_error_report_is_told_by_what_the_peer_did_not_acknowledge() {
+    let not_reported = |state: TcpState, wqueue| {
+        let mut machine = Machine::root();
+        machine.connect();
+        if state != TcpState::Established {
+            machine.state(OWNER, PROCESS, TcpState::Established, state);
+        }
+        machine.state(VICTIM, SOFTIRQ, state, TcpState::Close).destroyed(0, wqueue).end()
+    };
+    let data = not_reported(TcpState::Established, 4);
+    assert_eq!((data.cause, data.ended_by), (Cause::DeliveryTimeout, EndedBy::Client));
+    assert!(data.confidence < 0.7 && !data.alternatives.is_empty(), "{data:#?}");
+    let closed_with_data = not_reported(TcpState::FinWait1, 5);
+    assert_eq!(
+        (closed_with_data.cause, closed_with_data.ended_by),
+        (Cause::DeliveryTimeout, EndedBy::Client)
+    );
+    assert_eq!(closed_with_data.unacked, [Some(4), None]);
+    assert!(closed_with_data.detail.contains("with 4 bytes undelivered"), "{}", closed_with_data.detail);
+    let fin_alone = not_reported(TcpState::LastAck, 1);
+    assert_eq!((fin_alone.cause, fin_alone.unacked), (Cause::DeliveryTimeout, [Some(0), None]));
+    assert!(fin_alone.detail.contains("its FIN was not acknowledged"), "{}", fin_alone.detail);
+    let unknown = not_reported(TcpState::Established, 0);
+    assert_eq!((unknown.cause, unknown.ended_by), (Cause::Abort, EndedBy::Unknown));
+    assert!(unknown.confidence < 0.5, "{unknown:#?}");
+    assert_eq!(not_reported(TcpState::LastAck, 0).cause, Cause::Orderly);
+}
+
+#[test]
+fn without_tracepoints_a_socket_destroyed_with_unacknowledged_data_did_not_end_cleanly() {
+    let mut machine = unprivileged();
+    machine.destroyed(0, 4).counters(Counters::default());
+    let ended = machine.end();
+    assert_eq!((ended.cause, ended.ended_by), (Cause::DeliveryTimeout, EndedBy::Client));
+    assert!(ended.confidence < 0.7, "{ended:#?}");
 }
 
 #[test]
@@ -364,17 +267,6 @@ fn a_reused_four_tuple_is_another_connection() {
     assert!(ends.iter().all(|ended| ended.cause == Cause::Abort));
 }
 
-/// Without tracepoints: lists of sockets, broadcasts and counters.
-fn unprivileged() -> Machine {
-    let mut machine = Machine::new(&[Source::Destroyed, Source::Counters, Source::Sockets]);
-    machine.event(Event::Lost { source: Source::Tracepoints, count: 1 }).counters(Counters::default());
-    let alive = SocketReport { state: TcpState::Established, inode: 55, ..report(flow(), 0, 0) };
-    let begun = Time::from_millis(machine.now);
-    machine.event(Event::Listed(alive)).event(Event::ListEnd { begun });
-    machine.event(Event::Owner { inode: 55, pid: OWNER });
-    machine
-}
-
 #[test]
 fn counters_tell_the_cause_of_a_single_end() {
     let cases: [(Counters, (u32, u32), Cause, EndedBy); 4] = [
@@ -441,159 +333,6 @@ fn a_socket_that_is_no_longer_listed_was_closed_by_the_network() {
 }
 
 #[test]
-fn the_number_of_connections_is_bounded() {
-    let mut join = Join::new(JoinOptions { max_connections: 100, ..JoinOptions::new(Source::ALL.to_vec()) });
-    for n in 0..10_000u64 {
-        let remote = format!("10.78.{}.{}:80", n / 200, n % 200 + 1).parse().unwrap();
-        let alive = SocketReport {
-            cookie: n,
-            state: TcpState::Established,
-            ..report(Flow::new(flow().local, remote), 0, 0)
-        };
-        join.handle(Time::from_millis(n), Event::Listed(alive));
-    }
-    assert_eq!(join.open_connections(), 100);
-    assert_eq!(join.totals().evicted, 9900);
-}
-
-/// Another network namespace has a socket with the same addresses: the events of the two are not mixed, whichever comes
-/// first.
-#[test]
-fn sockets_of_two_namespaces_with_the_same_addresses_are_kept_apart() {
-    for ours_first in [false, true] {
-        let mut machine = Machine::root();
-        let unbound = Flow::new("10.78.0.1:0".parse().unwrap(), flow().remote);
-        let sockets = if ours_first { [7, 8] } else { [8, 7] };
-        let process = |sk| if sk == 7 { OWNER } else { 31_114 };
-        for sk in sockets {
-            let (old, new) = (TcpState::Close, TcpState::SynSent);
-            machine.trace(process(sk), PROCESS, TraceKind::SetState { sk, flow: unbound, old, new });
-        }
-        for sk in sockets {
-            // Ours is refused; the other one is closed by its program before an answer comes.
-            let pid = process(sk);
-            if sk == 7 {
-                let kind = TraceKind::ReceiveReset { sk, flow: flow(), cookie: 0x1041 };
-                machine.trace(pid, SOFTIRQ, kind);
-            }
-            let (old, new) = (TcpState::SynSent, TcpState::Close);
-            machine.trace(pid, SOFTIRQ, TraceKind::SetState { sk, flow: flow(), old, new });
-            let errno = if sk == 7 { libc::ECONNREFUSED } else { libc::EHOSTUNREACH };
-            machine.error(pid, SOFTIRQ, errno);
-        }
-        for sk in sockets {
-            let cookie = if sk == 7 { 0x1041 } else { 0x2000 };
-            machine.trace(process(sk), PROCESS, TraceKind::DestroySock { sk, flow: flow(), cookie });
-        }
-        // Only the socket of this namespace is broadcast.
-        machine.event(Event::Destroyed(report(flow(), 0, 0)));
-        let ended = machine.end();
-        assert_eq!(
-            (ended.cause, ended.ended_by),
-            (Cause::Refused, EndedBy::Server),
-            "{ours_first} {ended:#?}"
-        );
-        assert_eq!(owner(&ended), Some((OWNER, "connect")), "{ours_first}");
-        assert!(ended.kernel.iter().all(|line| !line.contains("error=113")), "{:#?}", ended.kernel);
-    }
-}
-
-fn call(cookie: u64, remote: &str) -> Event {
-    let flow = Flow::new("10.78.0.1:0".parse().unwrap(), remote.parse().unwrap());
-    Event::Connect(ConnectCall { pid: OWNER, cookie, flow })
-}
-
-/// What sock_diag reports of a socket whose connect() has failed.
-fn cleared(cookie: u64) -> SocketReport {
-    let flow = Flow::new("0.0.0.0:53900".parse().unwrap(), "10.78.0.2:0".parse().unwrap());
-    let info = TcpInfo { last_ack_recv: u32::MAX, ..TcpInfo::default() };
-    SocketReport { cookie, info: Some(info), ..report(flow, 0, 0) }
-}
-
-fn with_calls() -> Machine {
-    Machine::new(&[Source::Destroyed, Source::Counters, Source::Sockets, Source::Calls])
-}
-
-#[test]
-fn a_call_tells_whose_a_refused_socket_was_and_where_it_connected() {
-    let mut machine = with_calls();
-    machine.counters(Counters::default());
-    machine.event(call(0x1041, "10.78.0.2:8101")).event(call(0x1042, "10.78.0.2:8102"));
-    machine.event(Event::Destroyed(cleared(0x1042))).event(Event::Destroyed(cleared(0x1041)));
-    machine.counters(Counters { attempt_fails: 2, ..Counters::default() });
-    let mut ends = machine.ends();
-    ends.sort_by_key(|ended| ended.flow.remote.port());
-    let flows: Vec<String> =
-        ends.iter().map(|ended| format!("{} > {}", ended.client(), ended.server())).collect();
-    assert_eq!(flows, ["10.78.0.1:53900 > 10.78.0.2:8101", "10.78.0.1:53900 > 10.78.0.2:8102"]);
-    for ended in &ends {
-        assert_eq!((ended.cause, owner(ended)), (Cause::Refused, Some((OWNER, "connect"))));
-        // Each of them failed, though two fell between two readings.
-        assert!(ended.confidence > 0.8 && ended.roles_known, "{ended:#?}");
-    }
-    assert!(machine.join.is_of_program(OWNER) && !machine.join.is_of_program(VICTIM));
-}
-
-#[test]
-fn a_call_that_failed_before_a_segment_was_sent_is_no_connection() {
-    let mut machine = with_calls();
-    machine.counters(Counters::default()).event(call(0x1041, "203.0.113.9:80"));
-    let unbound = Flow::new("0.0.0.0:0".parse().unwrap(), "0.0.0.0:0".parse().unwrap());
-    machine.event(Event::Destroyed(SocketReport { flow: unbound, ..cleared(0x1041) }));
-    machine.counters(Counters::default());
-    assert_eq!(machine.ends(), []);
-}
-
-#[test]
-fn a_socket_that_vanished_from_the_lists_after_its_call_was_refused() {
-    for (fails, expected) in [(1, 1), (0, 0)] {
-        let mut machine = with_calls();
-        machine.counters(Counters::default()).event(call(0x1041, "10.78.0.2:8101"));
-        machine.later(2000).counters(Counters { attempt_fails: fails, ..Counters::default() });
-        let begun = Time::from_millis(machine.now);
-        machine.event(Event::ListEnd { begun });
-        let ends = machine.ends();
-        assert_eq!(ends.len(), expected, "{ends:#?}");
-        assert!(ends.iter().all(|ended| ended.cause == Cause::Refused && ended.server().port() == 8101));
-        // The program closes it later: nothing new.
-        machine.event(Event::Destroyed(cleared(0x1041)));
-        assert_eq!(machine.ends(), []);
-    }
-}
-
-#[test]
-fn a_second_call_for_a_socket_tells_that_the_first_failed_unless_it_is_the_same() {
-    for (second, expected) in [("10.78.0.2:8102", 2), ("10.78.0.2:8101", 1)] {
-        let mut machine = with_calls();
-        machine.counters(Counters::default()).event(call(0x1041, "10.78.0.2:8101"));
-        machine.counters(Counters { attempt_fails: 1, ..Counters::default() });
-        machine.event(call(0x1041, second)).event(Event::Destroyed(cleared(0x1041)));
-        machine.counters(Counters { attempt_fails: 2, ..Counters::default() });
-        let ends = machine.ends();
-        assert_eq!(ends.len(), expected, "{ends:#?}");
-        assert!(ends.iter().all(|ended| ended.cause == Cause::Refused));
-    }
-}
-
-/// Both ends are on this host, and the one that closed first is destroyed before a list shows the other.
-#[test]
-fn the_other_end_is_listed_after_the_first_was_destroyed() {
-    let mut machine = with_calls();
-    machine.counters(Counters::default());
-    machine.event(Event::Destroyed(SocketReport { cookie: 0x2000, ..report(flow().mirrored(), 0, 0) }));
-    let alive = SocketReport { state: TcpState::CloseWait, inode: 5, ..report(flow(), 3001, 0) };
-    machine.event(Event::Listed(alive)).event(Event::Owner { inode: 5, pid: OWNER });
-    machine.later(100).event(Event::Destroyed(report(flow(), 2991, 0)));
-    machine.counters(Counters { abort_on_close: 1, estab_resets: 1, ..Counters::default() });
-    let ended = machine.end();
-    assert_eq!((ended.cause, ended.both_local), (Cause::CloseUnread, true), "{ended:#?}");
-    assert_eq!(
-        (owner(&ended), ended.detail.as_str()),
-        (Some((OWNER, "fd")), "closed with 2990 bytes unread")
-    );
-}
-
-#[test]
 fn a_process_that_is_killed_with_nothing_unread_is_named_with_its_signal() {
     let killed = |signal: i32| {
         let mut machine = unprivileged();
@@ -614,73 +353,6 @@ fn a_process_that_is_killed_with_nothing_unread_is_named_with_its_signal() {
     );
     // An exit is no signal.
     assert_eq!(killed(0x100).detail, "");
-}
-
-/// A BPF program at the tracepoint of transitions holds its events back from perf. The kernel does not count them.
-#[test]
-fn events_that_the_kernel_withholds_are_counted_as_lost() {
-    for withheld in [false, true] {
-        let mut machine = Machine::root();
-        machine.event(Event::Listed(SocketReport { state: TcpState::Established, ..report(flow(), 0, 0) }));
-        if !withheld {
-            machine.state(OWNER, PROCESS, TcpState::LastAck, TcpState::Close);
-        }
-        machine.trace(OWNER, PROCESS, TraceKind::DestroySock { sk: 7, flow: flow(), cookie: 0x1041 });
-        machine.event(Event::Destroyed(report(flow(), 0, 0)));
-        assert_eq!(machine.end().cause, Cause::Orderly);
-        assert_eq!(machine.join.totals().lost.get(&Source::Tracepoints), withheld.then_some(&1));
-    }
-}
-
-fn syn(sent: bool, flow: Flow) -> Segment {
-    Segment {
-        sent,
-        flow,
-        flags: TcpFlags::SYN,
-        seq: 1000,
-        ack: 0,
-        window: 64240,
-        payload: 0,
-        hop_limit: 64,
-        ident: 0,
-    }
-}
-
-/// The packets of a CPU that did not run may be read after the end of their connection.
-#[test]
-fn a_syn_that_is_read_late_begins_no_other_connection() {
-    let mut machine = Machine::root();
-    let unbound = Flow::new("10.78.0.1:0".parse().unwrap(), flow().remote);
-    let kind = TraceKind::SetState { sk: 7, flow: unbound, old: TcpState::Close, new: TcpState::SynSent };
-    machine.trace(OWNER, PROCESS, kind);
-    let sent = Time::from_millis(machine.now);
-    machine.later(5).receive_reset();
-    machine.state(OWNER, SOFTIRQ, TcpState::SynSent, TcpState::Close).error(OWNER, SOFTIRQ, 111);
-    machine.join.handle(sent, Event::Segment(syn(true, flow())));
-    machine.destroyed(0, 0);
-    let ended = machine.end();
-    assert_eq!((ended.cause, owner(&ended)), (Cause::Refused, Some((OWNER, "connect"))));
-    assert_eq!((ended.packets, ended.started), (1, Some(sent)));
-    assert!(machine.join.totals().lost.is_empty(), "{:?}", machine.join.totals().lost);
-}
-
-/// Both ends are on this host, and packets show the connection: each of them is judged by its own transitions.
-#[test]
-fn the_end_of_one_socket_does_not_tell_that_events_of_the_other_were_withheld() {
-    let mut machine = Machine::root();
-    machine.event(Event::Segment(syn(false, flow()))).connect();
-    let far = flow().mirrored();
-    let far_state = |old, new| TraceKind::SetState { sk: 8, flow: far, old, new };
-    machine.trace(OWNER, SOFTIRQ, far_state(TcpState::SynRecv, TcpState::Established));
-    machine.trace(OWNER, PROCESS, far_state(TcpState::Established, TcpState::Close));
-    machine.trace(OWNER, PROCESS, TraceKind::DestroySock { sk: 8, flow: far, cookie: 0x1042 });
-    machine.receive_reset().state(OWNER, SOFTIRQ, TcpState::Established, TcpState::Close);
-    machine.destroyed(0, 0);
-    assert!(machine.join.totals().lost.is_empty(), "{:?}", machine.join.totals().lost);
-    // Another socket at the same address, whose transition is withheld.
-    machine.event(Event::Segment(Segment { seq: 9000, ..syn(true, flow()) }));
-    machine.connect().destroyed(0, 0);
-    assert_eq!(machine.join.totals().lost.get(&Source::Tracepoints), Some(&1));
 }
 
 /// A line of text has words for the confidence; the number is in the record.
