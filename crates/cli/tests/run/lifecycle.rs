@@ -151,20 +151,42 @@ fn orphans_leave_no_zombies() {
     assert_eq!(String::from_utf8_lossy(&ran.output.stdout), "0\n", "{ran:?}");
 }
 
+/// What a program tries to reach processes outside, and what it prints: its network, and the length of an environment
+/// that it cannot read. Whoever it is, root included: the launcher and its parents are not there, and process 1 lets
+/// nobody in.
+const REACH: &str = "readlink /proc/self/ns/net; kill -9 $1 2>/dev/null && echo killed; \
+                     nsenter -t 1 -n readlink /proc/self/ns/net 2>/dev/null; \
+                     nsenter -t 1 -m true 2>/dev/null && echo entered; \
+                     cat /proc/1/environ 2>/dev/null | wc -c; readlink /proc/1/fd/* 2>/dev/null; \
+                     for n in /run/netns/*; do nsenter --net=$n true 2>/dev/null && echo left; done; true";
+
+fn assert_nothing_is_reached(output: &[u8]) {
+    let output = String::from_utf8_lossy(output).into_owned();
+    let lines: Vec<_> = output.lines().collect();
+    assert!(lines.len() == 2 && lines[1] == "0", "{output}");
+    assert_ne!(lines[0], std::fs::read_link("/proc/self/ns/net").unwrap().to_str().unwrap());
+}
+
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
 fn the_program_cannot_reach_processes_outside() {
     require_all();
     require_tool("nsenter");
-    // Whoever it is, root included: the launcher and its parents are not there, and process 1 lets nobody in.
-    let script = "readlink /proc/self/ns/net; kill -9 $1 2>/dev/null && echo killed; \
-                  nsenter -t 1 -n readlink /proc/self/ns/net 2>/dev/null; \
-                  nsenter -t 1 -m true 2>/dev/null && echo entered; \
-                  cat /proc/1/environ 2>/dev/null | wc -c; readlink /proc/1/fd/* 2>/dev/null; \
-                  for n in /run/netns/*; do nsenter --net=$n true 2>/dev/null && echo left; done; true";
-    let ran = lastack(&[], &["sh", "-c", script, "sh", &std::process::id().to_string()]);
-    let output = String::from_utf8_lossy(&ran.output.stdout).into_owned();
-    let lines: Vec<_> = output.lines().collect();
-    assert!(lines.len() == 2 && lines[1] == "0", "{output}");
-    assert_ne!(lines[0], std::fs::read_link("/proc/self/ns/net").unwrap().to_str().unwrap());
+    let ran = lastack(&[], &["sh", "-c", REACH, "sh", &std::process::id().to_string()]);
+    assert_nothing_is_reached(&ran.output.stdout);
+}
+
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn the_supervisor_is_protected_before_the_program_runs() {
+    require_all();
+    ["nsenter", "strace"].into_iter().for_each(require_tool);
+    // Process 1 is held up in the first system call that it makes after it has started the program.
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=close_range"]);
+    command.args(["-e", "inject=close_range:delay_enter=1000000", LASTACK, "run", "-q", "--"]);
+    command.args(["sh", "-c", REACH, "sh", &std::process::id().to_string()]);
+    let output = finish(&mut command);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_nothing_is_reached(&output.stdout);
 }

@@ -106,6 +106,8 @@ fn attend(guest: &Join) -> io::Result<()> {
     // In the guest's user namespace, root there could trace it otherwise. As it was started outside, not even root can.
     prctl::set_dumpable(false)?;
     let entered = guest.enter().map_err(|failure| failure.errno);
+    // The change of credentials has set it to `fs.suid_dumpable`.
+    prctl::set_dumpable(false)?;
     // It keeps capabilities that it cannot give up: it takes requests from lastack only.
     let _kept = isolation::enter_attendant();
     loop {

@@ -45,6 +45,12 @@ const AGAIN: Duration = Duration::from_millis(10);
 
 /// Starts the supervisor beside this process, as a child of the launcher, and notifies the launcher.
 pub(super) fn start(channel: &Channel, plan: &Plan, command: &[std::ffi::OsString]) -> Result<(), Failure> {
+    // Processes inside cannot inspect the supervisor, whose memory is the launcher's, take its descriptors or enter its
+    // namespaces: as it was started outside, not even root can. A new process inherits this, so that there is no time at
+    // which a program runs and the supervisor is not protected; `execve` ends it for the program (prctl(2)).
+    prctl::set_dumpable(false).step(Step::Spawn, || {
+        "keep the program from inspecting its supervisor (PR_SET_DUMPABLE)".to_owned()
+    })?;
     let mut warnings = Vec::new();
     let wanted: &[bool] = if plan.process_namespace { &[true, false] } else { &[false] };
     let mut last = None;
@@ -184,9 +190,6 @@ impl<'a> Supervisor<'a> {
             let _stay = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
         }
         let _stays = std::env::set_current_dir("/");
-        // Processes inside cannot inspect this process, whose memory is the launcher's, or take its descriptors: as it
-        // was started outside, not even root can.
-        let _kept = prctl::set_dumpable(false);
         // The program may have changed its user.
         let _kept = isolation::drop_capabilities(&[isolation::CAP_KILL]);
         let _kept = prctl::set_no_new_privs();
