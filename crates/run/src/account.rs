@@ -15,10 +15,14 @@ use super::plan::Route;
 use super::relay::{Boxed, Over, Relay, RelayStats, Side};
 use crate::ends::Ends;
 use crate::host::socket::{Outstanding, errno_name, outstanding};
+use crate::host::tcp_info;
 use crate::host::{Failure, Said};
 use crate::live::{INTERVAL, Shot, Shown};
 use crate::proxy::Refused;
-use crate::report::{Began, By, Bytes, IcmpSaid, Lost, Outcome, Path, Proto, Rates, Record, peer_state};
+use crate::reached::Sent;
+use crate::report::{
+    Began, By, Bytes, IcmpSaid, Lost, Order, Outcome, Path, Proto, Rates, Record, peer_state,
+};
 
 /// The hint for an attempt to reach the host's loopback.
 pub const LOOPBACK_HINT: &str =
@@ -225,8 +229,8 @@ impl ConnectionReport {
             Some(Over::Injected(_)) => self.ended_by_fault(program),
             Some(Over::Evicted(why)) => self.out_of_descriptors(why),
         };
-        self.figures(&mut record, program, host);
         record.facts = self.ledger.facts();
+        self.figures(&mut record, program, host);
         record.context.path = path;
         self.measured(&mut record);
         record
@@ -447,6 +451,41 @@ impl ConnectionReport {
             unacked: waiting.unacked,
             unread: ledger.from_remote.get().saturating_sub(record.bytes.received),
         };
+        record.facts.order = match (record.outcome, record.by) {
+            (Outcome::Reset, By::Remote) => self.order_at_remote(record, waiting, host),
+            (Outcome::Aborted, By::Program) => self.order_at_program(record),
+            _ => Order::default(),
+        };
+    }
+
+    /// What had reached the remote when it sent its reset.
+    fn order_at_remote(&self, record: &Record, waiting: Outstanding, host: &tokio::net::TcpStream) -> Order {
+        let (ledger, talk) = (&self.ledger, record.facts.talk);
+        let sent = Sent {
+            bytes: ledger.to_remote.get(),
+            acked: record.bytes.sent,
+            unanswered: if talk.last == Some(By::Program) { talk.run } else { 0 },
+            blocked: waiting.unsent,
+            fin: ledger.fin_sent.get().then_some(!waiting.fin),
+            since_data: talk.idle,
+            since_fin: ledger.course.since_first_fin().unwrap_or_default(),
+        };
+        sent.order(tcp_info::path(host))
+    }
+
+    /// The same, of the program's: there is no path between it and lastack.
+    fn order_at_program(&self, record: &Record) -> Order {
+        let (ledger, talk) = (&self.ledger, record.facts.talk);
+        let sent = Sent {
+            bytes: ledger.from_remote.get(),
+            acked: record.bytes.received,
+            unanswered: if talk.last == Some(By::Remote) { talk.run } else { 0 },
+            blocked: 0,
+            fin: ledger.remote_fin.get().then_some(true),
+            since_data: talk.idle,
+            since_fin: ledger.course.since_first_fin().unwrap_or_default(),
+        };
+        sent.order(None)
     }
 }
 

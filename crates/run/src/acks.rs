@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::host::Failure;
 use crate::host::socket::outstanding;
-use crate::host::tcp_info::Life;
+use crate::host::tcp_info::{Attempt, Info, Life};
 use crate::relay::{Boxed, RelayStats};
 
 /// Polling of the host's kernel for the remote's acknowledgments: first delay after a write; it backs off.
@@ -144,8 +144,14 @@ impl<'a> Acks<'a> {
         !self.is_waiting()
     }
 
-    /// Polls while data waits to be acknowledged, and answers probes.
-    pub fn poll(&'a self, attending: &mut Attending<'a>, cx: &mut Context<'_>) {
+    /// Polls while data waits to be acknowledged, and answers probes. `failed`: takes the error of the host's socket, which
+    /// the kernel reports only once.
+    pub fn poll(
+        &'a self,
+        attending: &mut Attending<'a>,
+        failed: &'a Cell<Option<i32>>,
+        cx: &mut Context<'_>,
+    ) {
         let Attending { look, probe } = attending;
         while !is_pending(probe, cx)
             && self.program.poll_ack_wanted(cx).map(|wanted| wanted.is_ok()) == Poll::Ready(true)
@@ -153,12 +159,12 @@ impl<'a> Acks<'a> {
             *probe = Some(Box::pin(self.answer_probe()));
         }
         while !is_pending(look, cx) && self.waiting.take() && self.is_waiting() {
-            *look = Some(Box::pin(self.look_again()));
+            *look = Some(Box::pin(self.look_again(failed)));
         }
     }
 
     /// Polls until nothing waits any more.
-    async fn look_again(&self) {
+    async fn look_again(&self, failed: &Cell<Option<i32>>) {
         let mut pause = self.first_look.get();
         while self.is_waiting() {
             let answers = self.answers.get();
@@ -173,7 +179,7 @@ impl<'a> Acks<'a> {
                 break;
             }
             if pause >= SOFT_ERRORS {
-                self.pass_on_errors();
+                self.pass_on_errors(failed);
             }
             pause = (pause * 2).min(MAX_PAUSE);
         }
@@ -181,9 +187,11 @@ impl<'a> Acks<'a> {
 
     /// Passes a router's error about data in flight on to the program, which may give up on it later, as the host's
     /// kernel does.
-    fn pass_on_errors(&self) {
-        if let Some(error) = soft_error(self.host) {
-            self.report(&error);
+    pub fn pass_on_errors(&self, failed: &Cell<Option<i32>>) {
+        match pending_error(self.host) {
+            Some(Pending::Soft(error)) => self.report(&error),
+            Some(Pending::Ended(errno)) => failed.set(failed.get().or(Some(errno))),
+            None => {}
         }
     }
 
@@ -260,8 +268,20 @@ fn ask(host: &HostStream) -> io::Result<()> {
     socket2::SockRef::from(host).set_tcp_keepalive(&keepalive)
 }
 
-/// An ICMP error that has not ended the connection (reading `SO_ERROR` clears it).
-fn soft_error(host: &HostStream) -> Option<io::Error> {
+/// An error of the host's socket that no call has reported yet.
+enum Pending {
+    /// An ICMP error, and the connection goes on.
+    Soft(io::Error),
+    /// The connection has ended with this errno.
+    Ended(i32),
+}
+
+/// Takes the error, as reading `SO_ERROR` clears it.
+fn pending_error(host: &HostStream) -> Option<Pending> {
     let error = host.take_error().ok().flatten()?;
-    matches!(error.raw_os_error(), Some(libc::EHOSTUNREACH | libc::ENETUNREACH)).then_some(error)
+    let errno = error.raw_os_error()?;
+    let soft = matches!(errno, libc::EHOSTUNREACH | libc::ENETUNREACH);
+    // A timeout reports the ICMP error that came before it.
+    let lives = || Info::of(host).is_none_or(|info| info.attempt() == Attempt::Connected);
+    Some(if soft && lives() { Pending::Soft(error) } else { Pending::Ended(errno) })
 }

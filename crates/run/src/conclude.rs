@@ -180,7 +180,7 @@ impl Run {
         if matches!(record.verdict().cause, Cause::PolicyDenied | Cause::FaultInjected) {
             record.by = By::Lastack;
         }
-        record.note_what_was_missing();
+        record.note_what_is_known();
         self.comments.end(record.local, seen_as, || record.reason());
         if record.outcome != Outcome::Orderly
             || record.verdict().cause != Cause::Orderly

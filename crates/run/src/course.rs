@@ -56,8 +56,8 @@ pub struct Course {
     tls: Cell<bool>,
     http2: Cell<bool>,
     late_alert: Cell<bool>,
-    /// The data when the first FIN came.
-    before_fin: OnceCell<Box<Talk>>,
+    /// The first FIN, and the end.
+    noted: OnceCell<Box<Noted>>,
     /// Bytes after the other side's FIN.
     late_from_program: Cell<u64>,
     late_from_remote: Cell<u64>,
@@ -67,6 +67,15 @@ pub struct Course {
     pub received: Meter,
     /// What is done before the program announces a port of its own to the remote.
     announced: OnceCell<Rc<Announced>>,
+}
+
+/// What is noted when a connection begins to end: on the heap, as most connections of a run are open.
+#[derive(Debug, Default)]
+struct Noted {
+    /// The data when the first FIN came, and when that was.
+    first_fin: OnceCell<(Talk, Moment)>,
+    /// When one side had ended: the other side's data of before may be passed on after that.
+    ended: OnceCell<Moment>,
 }
 
 /// The beginning of what a side sends after the other has sent.
@@ -117,7 +126,7 @@ impl Default for Course {
             tls: Cell::default(),
             http2: Cell::default(),
             late_alert: Cell::default(),
-            before_fin: OnceCell::new(),
+            noted: OnceCell::new(),
             late_from_program: Cell::default(),
             late_from_remote: Cell::default(),
             sent: Meter::default(),
@@ -198,7 +207,28 @@ impl Course {
 
     /// The first FIN was received.
     pub fn first_fin(&self) {
-        self.before_fin.get_or_init(|| Box::new(self.talk()));
+        self.noted().first_fin.get_or_init(|| (self.talk(), Moment::now()));
+    }
+
+    /// One side has ended: the idle time no longer grows.
+    pub fn ended(&self) {
+        self.noted().ended.get_or_init(Moment::now);
+    }
+
+    fn noted(&self) -> &Noted {
+        self.noted.get_or_init(Box::default)
+    }
+
+    /// The end, or now.
+    fn end(&self) -> Moment {
+        let ended = self.noted.get().and_then(|noted| noted.ended.get().copied());
+        ended.unwrap_or_else(Moment::now)
+    }
+
+    /// The time between the first FIN and the end.
+    pub fn since_first_fin(&self) -> Option<Duration> {
+        let (_, at) = self.noted.get()?.first_fin.get()?;
+        Some(self.end().since(*at))
     }
 
     /// How long it has been idle, since the last data or since [`begin`](Self::begin).
@@ -206,7 +236,8 @@ impl Course {
         self.last.get().unwrap_or(self.begun.get()).elapsed()
     }
 
-    fn talk(&self) -> Talk {
+    /// The data until now.
+    pub fn talk(&self) -> Talk {
         let (run, size) = (u64::from(self.run.get()), u64::from(self.size.get()));
         let message = match (self.head.get(), size) {
             (Head::Request | Head::Bodiless, _) => Message::Request,
@@ -216,7 +247,8 @@ impl Course {
             (Head::Unknown | Head::Response, _) => Message::Whole,
         };
         let last = self.last.get().map(|_| By::from(self.last_side.get()));
-        Talk { last, idle: self.idle(), run, message }
+        let idle = self.end().since(self.last.get().unwrap_or(self.begun.get()));
+        Talk { last, idle, run, message }
     }
 
     /// The facts for a record.
@@ -229,7 +261,7 @@ impl Course {
             tls: self.tls.get(),
             http2: self.http2.get(),
             talk: self.talk(),
-            before_fin: self.before_fin.get().map(|talk| **talk),
+            before_fin: self.noted.get().and_then(|noted| noted.first_fin.get()).map(|(talk, _)| *talk),
             ..Facts::default()
         }
     }

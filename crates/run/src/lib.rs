@@ -57,6 +57,7 @@ mod policy;
 mod ports;
 mod proxy;
 mod rate;
+mod reached;
 mod relay;
 mod rivals;
 mod run;

@@ -171,7 +171,7 @@ pub struct Relay<'a> {
     acks: Acks<'a>,
     /// The marks of urgent data.
     urgent: &'a Urgent,
-    /// The error of the host's socket, which the kernel reports only once, to the first call.
+    /// The error of the host's socket, which the kernel reports only once, to the first call that asks.
     failed: Cell<Option<i32>>,
 }
 

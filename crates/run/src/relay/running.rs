@@ -95,8 +95,11 @@ impl<'a> Running<'a> {
         if let Poll::Ready(over) = self.poll_ends(cx) {
             return Poll::Ready(Some(over));
         }
-        relay.acks.poll(&mut self.attending, cx);
-        Poll::Pending
+        relay.acks.poll(&mut self.attending, &relay.failed, cx);
+        match relay.failed.get() {
+            Some(errno) => Poll::Ready(Some(Over::Host(errno))),
+            None => Poll::Pending,
+        }
     }
 
     /// Ready when either side has ended, other than cleanly, or the program has released its socket.
@@ -131,6 +134,7 @@ impl<'a> Running<'a> {
     /// Passes the end on: `over` says which side has ended, `None` that both directions are done.
     fn begin_end(&mut self, over: Option<Over>) -> Boxed<'a, Over> {
         let relay = self.relay;
+        relay.ledger.course.ended();
         let (mut up, mut down) = (Up::Done, Down { waits: WaitsFor::Nothing, turn: 0 });
         std::mem::swap(&mut up, &mut self.up);
         std::mem::swap(&mut down, &mut self.down);

@@ -86,3 +86,103 @@ async fn relays_take_turns_of_limited_size() {
         })
         .await;
 }
+
+/// A connection that the relay carries between two stacks and to a server of the kernel.
+struct Carried {
+    /// The program's end, and lastack's.
+    near: TcpStream,
+    far: TcpStream,
+    /// The host's socket, and the server's.
+    host: HostStream,
+    server: HostStream,
+    account: crate::account::ConnectionReport,
+}
+
+impl Carried {
+    async fn begin() -> Self {
+        let (a, b) = pipe(Capabilities::memory(1500));
+        let program = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+        let stack = Host::spawn(Config::new([[10, 0, 0, 2].into()]), b);
+        let listener = TcpListener::bind(&stack, ([10, 0, 0, 2], 80)).unwrap();
+        let to = listener.local_addr().unwrap();
+        let (near, accepted) = tokio::join!(TcpStream::connect(&program, to), listener.accept());
+        let (near, (far, _)) = (near.unwrap(), accepted.unwrap());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (host, server) =
+            tokio::join!(HostStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let account = crate::account::ConnectionReport::new(near.local_addr().unwrap(), to);
+        account.ledger.course.begin();
+        Self { near, far, host: host.unwrap(), server: server.unwrap().0, account }
+    }
+
+    /// The record of the connection once the relay has ended: `server` acts first.
+    async fn record(self, server: impl AsyncFnOnce(&mut TcpStream, HostStream)) -> crate::report::Record {
+        let Self { mut near, far, host, server: socket, account } = self;
+        let (inner, urgent) = (Inner::new(None), crate::tap::Urgent::default());
+        let relay = Relay::new(&far, &host, &account.ledger, &inner, &urgent, None);
+        let mut run = pin!(relay.run());
+        let acted = server(&mut near, socket);
+        let over = tokio::select! {
+            biased;
+            () = acted => run.await,
+            over = &mut run => over,
+        };
+        let mut record = account.relayed(Some(&over), &far, &host, None);
+        record.note_what_is_known();
+        record
+    }
+}
+
+/// What the program sends while lastack still holds the reset back is not the reason of that reset.
+#[tokio::test]
+async fn data_after_a_reset_is_not_called_unread() {
+    let record = Carried::begin().await.record(async |near, server| {
+        server.set_zero_linger().unwrap();
+        drop(server);
+        near.write_all(b"a request").await.unwrap();
+    });
+    let record = LocalSet::new().run_until(record).await;
+    assert_eq!(record.verdict().cause.name(), "abort", "{record:?}");
+    assert_eq!(record.note.as_deref(), Some("the reset came before the program had sent data"));
+}
+
+#[tokio::test]
+async fn data_that_the_remote_had_and_did_not_read_is_called_unread() {
+    let record = Carried::begin().await.record(async |near, server| {
+        near.write_all(b"a request").await.unwrap();
+        server.peek(&mut [0]).await.unwrap();
+        drop(server);
+    });
+    let record = LocalSet::new().run_until(record).await;
+    assert_eq!(record.verdict().cause.name(), "close-unread", "{record:?}");
+}
+
+/// The FIN of the program did not leave: the reset was there before.
+#[tokio::test]
+async fn a_fin_after_a_reset_is_not_its_reason() {
+    let record = Carried::begin().await.record(async |near, server| {
+        server.set_zero_linger().unwrap();
+        drop(server);
+        near.shutdown().await.unwrap();
+    });
+    let record = LocalSet::new().run_until(record).await;
+    assert_eq!(record.verdict().cause.name(), "abort", "{record:?}");
+}
+
+/// Whoever reads the error of the socket first takes it: a read then only sees the end of the stream.
+#[tokio::test]
+async fn a_reset_that_is_read_with_the_soft_errors_is_a_reset() {
+    let check = async {
+        let Carried { near: _near, far, host, server, account } = Carried::begin().await;
+        let (inner, urgent) = (Inner::new(None), crate::tap::Urgent::default());
+        let relay = Relay::new(&far, &host, &account.ledger, &inner, &urgent, None);
+        server.set_zero_linger().unwrap();
+        drop(server);
+        relay.acks.pass_on_errors(&relay.failed);
+        // The next call has no error, as if the remote had closed.
+        host.readable().await.unwrap();
+        assert_eq!(host.try_read(&mut [0]).unwrap(), 0);
+        assert!(matches!(relay.run().await, Over::Host(libc::ECONNRESET)));
+    };
+    LocalSet::new().run_until(check).await;
+}

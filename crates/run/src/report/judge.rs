@@ -8,7 +8,7 @@ use std::time::Duration;
 use lastack_causes::{Cause, Severity};
 
 use super::pause::{Missing, missing};
-use super::record::{By, Facts, Lost, Message, Outcome, Proto, Record};
+use super::record::{By, Facts, Lost, Message, Outcome, Proto, Reached, Record};
 
 /// Bytes after a close that do not count as a loss: a TLS closing alert, a `QUIT`, an HTTP/2 GOAWAY.
 const SHORT: u64 = 64;
@@ -195,7 +195,8 @@ fn aborted(record: &Record) -> Verdict {
     };
     match (own_fin, others_fin) {
         (true, _) => after_own_close(record),
-        (false, true) => for_fin(record),
+        (false, true) if facts.order.fin == Reached::Yes => for_fin(record),
+        (false, true) => beside_fin(record),
         (false, false) => in_the_middle(record),
     }
 }
@@ -277,6 +278,17 @@ fn for_fin(record: &Record) -> Verdict {
     }
 }
 
+/// A reset that did not come for the other side's FIN, as far as is known: that had closed without knowledge of it.
+fn beside_fin(record: &Record) -> Verdict {
+    let verdict = in_the_middle(record);
+    let answered = record.facts.talk.last == Some(record.by);
+    match record.lost.total() {
+        0 if answered => verdict.severity(Severity::Benign),
+        0 => verdict.severity(verdict.severity.min(Severity::Suspicious)),
+        _ => verdict,
+    }
+}
+
 /// A reset while both directions were open.
 fn in_the_middle(record: &Record) -> Verdict {
     let (facts, lost) = (&record.facts, record.lost);
@@ -298,7 +310,7 @@ fn in_the_middle(record: &Record) -> Verdict {
     let whole = facts.talk.message == Message::Whole;
     let cut = matches!(facts.talk.message, Message::Cut { .. });
     match () {
-        () if unanswered || others > 0 => verdict(Cause::CloseUnread),
+        () if (unanswered || others > 0) && facts.order.data == Reached::Yes => verdict(Cause::CloseUnread),
         () if facts.talk.idle >= IDLE && own == 0 && !cut => verdict(Cause::IdleReset),
         () if own == 0 && whole => verdict(Cause::Abort),
         // In the middle of an answer, or of a stream: the rest of it is lost.
@@ -344,7 +356,7 @@ fn datagrams(record: &Record) -> Verdict {
 mod tests {
     use jiff::ToSpan;
 
-    use super::super::record::{Bytes, Datagrams, Fins, Question, Talk, tests};
+    use super::super::record::{Bytes, Datagrams, Fins, Order, Question, Talk, tests};
     use super::*;
 
     fn facts() -> Facts {
@@ -459,7 +471,8 @@ mod tests {
 
     #[test]
     fn a_remote_that_resets_a_request_has_not_answered_it() {
-        let record = reset(By::Remote, Facts { talk: last(By::Program, Duration::ZERO), ..facts() });
+        let order = Order { data: Reached::Yes, ..Order::default() };
+        let record = reset(By::Remote, Facts { talk: last(By::Program, Duration::ZERO), order, ..facts() });
         assert_eq!(cause(&record), ("close-unread", "harmful"));
         let idle = reset(By::Remote, Facts { talk: last(By::Remote, Duration::from_secs(350)), ..facts() });
         assert_eq!(cause(&idle), ("idle-reset", "suspicious"));
@@ -492,8 +505,15 @@ mod tests {
 
     #[test]
     fn a_reset_in_place_of_a_fin_lost_nothing() {
-        let record = reset(By::Remote, Facts { fin: Fins { program: true, remote: false }, ..facts() });
+        let order = Order { fin: Reached::Yes, ..Order::default() };
+        let facts = Facts { fin: Fins { program: true, remote: false }, order, ..facts() };
+        let mut record = reset(By::Remote, facts);
         assert_eq!(cause(&record), ("reset-for-fin", "benign"));
+        // Where the reset may have come first, it is only an abort of a connection that the program had closed.
+        record.facts.order.fin = Reached::Unknown;
+        assert_eq!(cause(&record), ("abort", "benign"));
+        (record.facts.talk, record.bytes) = (Talk::default(), Bytes::default());
+        assert_eq!(cause(&record), ("abort", "suspicious"), "a reset at once, of a connection without data");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod fail_on;
 mod group;
 mod json;
 mod judge;
+mod order;
 mod pause;
 mod record;
 mod sentence;
@@ -18,8 +19,8 @@ pub use fail_on::FailOn;
 pub use json::VERSION;
 pub use judge::{Verdict, judge};
 pub use record::{
-    Began, By, Bytes, Context, Datagrams, Facts, Fins, IcmpSaid, Lost, Message, Outcome, Path, Process,
-    Proto, Question, Rate, Rates, Record, Talk, peer_state,
+    Began, By, Bytes, Context, Datagrams, Facts, Fins, IcmpSaid, Lost, Message, Order, Outcome, Path,
+    Process, Proto, Question, Rate, Rates, Reached, Record, Talk, peer_state,
 };
 pub(crate) use sentence::{Size, mark};
 pub use summary::{Echo, Exit, Injected, Names, Summary};

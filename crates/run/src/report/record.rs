@@ -10,6 +10,7 @@ use lastack_wire::icmp::IcmpError;
 use serde::{Serialize, Serializer};
 
 use super::judge::{Verdict, judge};
+pub use super::order::{Order, Reached};
 pub use crate::rate::Rate;
 
 /// Both sides of a relayed connection, joined, or a flow of datagrams.
@@ -77,6 +78,8 @@ pub struct Facts {
     pub first_fin: Option<By>,
     /// The data when that came.
     pub before_fin: Option<Talk>,
+    /// What had reached the side that sent a reset, of the other's.
+    pub order: Order,
     /// Another connection to the same port was established while this one waited for an answer; for datagrams: another
     /// port of the remote has answered.
     pub sibling: bool,
@@ -381,10 +384,13 @@ impl Record {
         self.verdict().severity > Severity::Benign || self.context.would_deny.is_some()
     }
 
-    /// If an answer was missing when it was closed, the note says so.
-    pub fn note_what_was_missing(&mut self) {
-        if let Some(missing) = self.verdict().missing {
+    /// If an answer was missing when it was closed, or the order of a reset and data matters, the note says so.
+    pub fn note_what_is_known(&mut self) {
+        let verdict = self.verdict();
+        if let Some(missing) = verdict.missing {
             self.note = Some(missing.to_string());
+        } else if self.note.is_none() {
+            self.note = super::order::note(self, verdict);
         }
     }
 

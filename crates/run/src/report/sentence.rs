@@ -247,7 +247,7 @@ impl fmt::Display for Size {
 mod tests {
     use lastack_engine::TcpState;
 
-    use super::super::record::{Bytes, Facts, Fins, Process, Talk, tests};
+    use super::super::record::{Bytes, Facts, Fins, Order, Process, Reached, Talk, tests};
     use super::*;
 
     /// The line without its time of day, which depends on where it is printed.
@@ -289,6 +289,7 @@ mod tests {
             facts: Facts {
                 established: true,
                 talk: Talk { last: Some(By::Program), ..Talk::default() },
+                order: Order { data: Reached::Yes, ..Order::default() },
                 ..Facts::default()
             },
             ..tests::orderly()
