@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::memory;
 use super::relay::RelayStats;
@@ -19,6 +19,10 @@ const WINDOW: Duration = Duration::from_secs(30);
 const SHARE: u64 = 10;
 /// Max time from the program's end to the end of the run: a remote must not keep it alive for ever.
 const LIMIT: Duration = Duration::from_secs(300);
+/// The same, if a signal has asked for the end.
+const LIMIT_ASKED: Duration = Duration::from_secs(3);
+/// Max time for closing: a connection that does not end within it is left alone.
+const CLOSES: Duration = Duration::from_secs(3);
 /// This number of flows at once is a burst; this long after half of them have ended, their memory is returned to the
 /// system.
 const BURST: usize = 32;
@@ -42,6 +46,8 @@ struct Open {
     burst_is_over: Notify,
     closing: Cell<bool>,
     begins_to_close: Notify,
+    /// The last has ended.
+    none_left: Notify,
 }
 
 /// Guard held by a connection or a flow while it lives.
@@ -96,11 +102,13 @@ impl Connections {
         self.0.ledgers.borrow().iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Waits until no connection is left, until none makes progress, or until the progress is too slow.
-    pub async fn drain(&self) {
+    /// Waits until no connection is left, until none makes progress, or until the progress is too slow. `asked`: a signal
+    /// has asked for the end.
+    pub async fn drain(&self, asked: bool) {
         let begun = Instant::now();
+        let limit = if asked { LIMIT_ASKED } else { LIMIT };
         let mut movement = Movement { moved: 0, since: begun, window: begun, at_window: 0 };
-        while self.0.waited_for.get() > 0 && begun.elapsed() < LIMIT {
+        while self.0.waited_for.get() > 0 && begun.elapsed() < limit {
             let ledgers = self.watched();
             // Connections that end take their counts with them, which also counts as progress.
             let moved = ledgers
@@ -117,16 +125,20 @@ impl Connections {
         }
     }
 
-    /// Tells the remaining connections to close, and waits until they have.
-    pub async fn close(&self) {
+    /// Tells the remaining connections to close, and waits until they have. Returns how many have not.
+    pub async fn close(&self) -> usize {
         self.0.closing.set(true);
         self.0.begins_to_close.notify_waiters();
         for ledger in self.watched() {
             ledger.waiting_to_close.wake();
         }
-        while self.0.all.get() > 0 {
-            tokio::task::yield_now().await;
-        }
+        let closed = async {
+            while self.0.all.get() > 0 {
+                self.0.none_left.notified().await;
+            }
+        };
+        let _late = timeout(CLOSES, closed).await;
+        self.0.all.get()
     }
 }
 
@@ -185,6 +197,16 @@ impl Live {
             self.open.begins_to_close.notified().await;
         }
     }
+
+    /// What the future gives; `None`: the connection must close before. Everything that a connection waits for without a
+    /// limit has to be waited for in this way.
+    pub async fn unless_closing<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            output = future => Some(output),
+            () = self.closing() => None,
+        }
+    }
 }
 
 impl Drop for Live {
@@ -195,6 +217,9 @@ impl Drop for Live {
         let (all, peak) = (open.all.get(), open.peak.get());
         if peak >= BURST && all <= peak / 2 {
             open.burst_is_over.notify_one();
+        }
+        if all == 0 {
+            open.none_left.notify_one();
         }
     }
 }
@@ -219,7 +244,7 @@ mod tests {
             drop(live);
             last
         };
-        let (last, ()) = tokio::join!(mover, connections.drain());
+        let (last, ()) = tokio::join!(mover, connections.drain(false));
         assert!(last >= QUIET * 5);
         assert!(start.elapsed() <= last + LOOK);
     }
@@ -229,14 +254,49 @@ mod tests {
         let connections = Connections::new();
         let live = connections.enter();
         let start = Instant::now();
-        connections.drain().await;
+        connections.drain(false).await;
         assert!(start.elapsed() >= QUIET && start.elapsed() < QUIET * 2);
         let gone = async {
             live.closing().await;
             drop(live);
         };
-        tokio::join!(gone, connections.close());
-        assert_eq!(connections.0.all.get(), 0);
+        let ((), left) = tokio::join!(gone, connections.close());
+        assert_eq!(left, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_does_not_close_does_not_keep_the_run() {
+        let connections = Connections::new();
+        let _live = connections.enter_quietly();
+        let start = Instant::now();
+        assert_eq!(connections.close().await, 1);
+        assert!(start.elapsed() <= CLOSES + LOOK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_without_a_limit_ends_with_the_run() {
+        let connections = Connections::new();
+        let live = connections.enter();
+        let waits = async {
+            assert_eq!(live.unless_closing(std::future::pending::<()>()).await, None);
+            assert_eq!(live.unless_closing(async { 7 }).await, Some(7), "what is ready is not lost");
+            drop(live);
+        };
+        let ((), left) = tokio::join!(waits, connections.close());
+        assert_eq!(left, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_signal_limits_the_time_for_a_remote_that_takes_its_data_slowly() {
+        let connections = Connections::new();
+        let live = connections.enter();
+        let ledger = Rc::new(RelayStats::default());
+        live.watch(&ledger);
+        ledger.blocked.set(true);
+        ledger.waiting.set(1 << 20);
+        let start = Instant::now();
+        connections.drain(true).await;
+        assert!(start.elapsed() <= LIMIT_ASKED + LOOK);
     }
 
     /// How long the drain lasts if the remote, for which `waiting` bytes are kept, takes `step` of them each second.
@@ -258,7 +318,7 @@ mod tests {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = connections.drain() => start.elapsed(),
+            () = connections.drain(false) => start.elapsed(),
             () = taker => unreachable!("it is pending"),
         }
     }

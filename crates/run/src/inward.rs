@@ -453,7 +453,7 @@ async fn by_stack(
             None => lastack::TcpStream::connect(host, to).await,
         }
     };
-    let program = match connecting.await {
+    let program = match live.unless_closing(connecting).await.unwrap_or_else(not_answered) {
         Ok(program) => program,
         Err(error) => {
             reset(&client);
@@ -495,7 +495,7 @@ async fn by_loopback(run: &Run, (client, from): (TcpStream, SocketAddr), to: Soc
     if hinder(run, (&faults, flow), &account, &live).await {
         return reset(&client);
     }
-    let program = match connect_inside(run, to).await {
+    let program = match live.unless_closing(connect_inside(run, to)).await.unwrap_or_else(not_answered) {
         Ok(program) => program,
         Err(error) => {
             reset(&client);
@@ -505,12 +505,21 @@ async fn by_loopback(run: &Run, (client, from): (TcpStream, SocketAddr), to: Soc
     };
     let inner = Flow { program: to, remote: program.local_addr().unwrap_or(from) };
     // The client has one already.
-    let slot = (slot, run.budget.acquire(DESCRIPTORS - 1).await).1;
+    let Some(more) = live.unless_closing(run.budget.acquire(DESCRIPTORS - 1)).await else {
+        [&program, &client].into_iter().for_each(reset);
+        return run.record(account.joined(None));
+    };
+    let slot = (slot, more).1;
     let joint = Joint { program, host: client, flow, faults };
     tokio::select! {
         () = joint.run(run, &account, &live, &slot) => {}
         never = find_process(run, inner, &account) => match never {},
     }
+}
+
+/// The run ends before.
+fn not_answered<T>() -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::TimedOut, "the run ended before the program had answered"))
 }
 
 async fn connect_inside(run: &Run, to: SocketAddr) -> io::Result<TcpStream> {

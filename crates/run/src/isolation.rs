@@ -184,6 +184,7 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_statx,
     libc::SYS_sysinfo,
     libc::SYS_tgkill,
+    libc::SYS_timer_settime,
     libc::SYS_uname,
     libc::SYS_unlinkat,
     libc::SYS_wait4,

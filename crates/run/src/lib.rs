@@ -33,6 +33,7 @@ mod conclude;
 mod course;
 mod descriptors;
 mod dns;
+mod ending;
 mod ends;
 mod flight;
 mod flow;

@@ -126,9 +126,14 @@ async fn connection(run: &Run, program: TcpStream, (from, at): (SocketAddr, Sock
         reset(&program);
         return true;
     }
-    let host = match crate::host::connect(at).await {
-        Ok(connected) => connected.stream,
-        Err(failure) => {
+    let host = match live.unless_closing(crate::host::connect(at)).await {
+        Some(Ok(connected)) => connected.stream,
+        None => {
+            reset(&program);
+            run.record(account.abandoned());
+            return true;
+        }
+        Some(Err(failure)) => {
             reset(&program);
             run.record(account.failed(&failure));
             return false;

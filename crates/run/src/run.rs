@@ -42,13 +42,17 @@ use crate::page::Page;
 use crate::tap::{Seen, Tap};
 use crate::udp::Flows;
 use crate::udp::published::PublishedPort;
-use crate::{icmp, inward, isolation, localhost, tcp, udp};
+use crate::{ending, icmp, inward, isolation, localhost, tcp, udp};
 
 use crate::host::inner::Inner;
 use crate::lifetime::{Ready, Until};
-use crate::namespace::{Attendant, Guest, InnerSocket, LaunchError, Process, Signals, exit_as};
+use crate::namespace::{Attendant, InnerSocket, LaunchError, Signals, exit_as};
 use crate::report::{Destination, Exit, Reporter};
 use crate::served::Served;
+
+/// After a signal that asks for the end, and is not the program's alone, lastack ends within this time, also if a
+/// terminal, a pipe or a disk to which it writes takes nothing: the signal then kills it.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Exit status if lastack itself fails, including invalid options.
 pub const EXIT_INTERNAL: u8 = 125;
@@ -105,7 +109,7 @@ pub struct Run {
 
 impl Run {
     /// Whether standard error is for people: if the report is JSON lines, it carries only those.
-    fn talks(&self) -> bool {
+    pub(crate) fn talks(&self) -> bool {
         match self.plan.report.to {
             Destination::Nowhere => false,
             Destination::StandardError => !self.plan.report.json,
@@ -162,6 +166,7 @@ fn run(options: Options) -> Result<ExitStatus, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     let mut signals = Signals::catch().context("cannot catch signals")?;
+    signals.limit(ENDS_WITHIN).context("cannot limit the time for the end (timer_create)")?;
     let mut served = Served::begin(&plan, descriptors).map_err(Error::Launch)?;
     for warning in &served.warnings {
         report.warn(warning.to_string());
@@ -328,16 +333,11 @@ async fn attend(
         tokio::task::spawn_local(forward::serve(run.clone(), host.clone(), api));
     }
     ready.announce()?;
-    let status = wait(run, guest, &until, signals).await?;
+    let status = ending::wait(run, guest, &until, signals).await?;
     watch.abort();
-    tokio::select! {
-        () = run.live.drain() => {}
-        () = explain_the_wait(run) => {}
-        // A second interrupt ends the run at once.
-        _ = signals.another() => {}
-    }
+    ending::wait_for_connections(run, signals).await;
     run.seen.quiet().await;
-    run.live.close().await;
+    ending::close(run).await;
     if let Some(table) = table {
         table.abort();
         // The terminal is as it was once the task has ended.
@@ -364,64 +364,6 @@ async fn attend(
     }
     Ok(status)
 }
-
-/// Waits for the end of the program and of what it has left running; without a program, for the end of the namespace.
-async fn wait(
-    run: &Run,
-    guest: Option<Guest>,
-    until: &Until,
-    signals: &mut Signals,
-) -> anyhow::Result<ExitStatus> {
-    let Some(mut guest) = guest else {
-        tokio::select! {
-            () = until.over() => {}
-            _ = signals.another() => {}
-        }
-        return Ok(ExitStatus::default());
-    };
-    let status = guest.wait(signals).await.context("cannot wait for the program")?;
-    wait_for_the_rest(run, &mut guest, signals)
-        .await
-        .context("cannot wait for the processes that the program left running")?;
-    Ok(status)
-}
-
-/// The program has ended; its child processes may go on, with their network, until an interrupt.
-async fn wait_for_the_rest(run: &Run, guest: &mut Guest, signals: &mut Signals) -> io::Result<()> {
-    let left = tokio::select! {
-        rest = guest.rest() => return rest,
-        () = tokio::time::sleep(UNEXPLAINED) => guest.processes(),
-    };
-    if run.talks() && !left.is_empty() {
-        say!(
-            "lastack: the program has ended; processes that it started are still running: {}. The run ends with them, or with Ctrl-C; --kill-rest kills them when the program ends.",
-            named(&left)
-        );
-    }
-    tokio::select! {
-        rest = guest.rest() => return rest,
-        _ = signals.another() => {}
-    }
-    let killed = guest.processes();
-    if !killed.is_empty() {
-        run.report.warn(format!("killed at the end of the run, after an interrupt: {}", named(&killed)));
-    }
-    guest.end()?;
-    guest.rest().await
-}
-
-/// `sleep[123], make[124]`, the first of them.
-fn named(processes: &[Process]) -> String {
-    let mut names: Vec<String> =
-        processes.iter().take(NAMED).map(|process| format!("{}[{}]", process.name, process.id)).collect();
-    if processes.len() > NAMED {
-        names.push(format!("and {} more", processes.len() - NAMED));
-    }
-    names.join(", ")
-}
-
-/// Max processes that are listed.
-const NAMED: usize = 8;
 
 /// Serves the sockets in the program's own network.
 fn serve_inside(run: &Rc<Run>, sockets: Vec<(InnerSocket, OwnedFd)>) {
@@ -462,18 +404,6 @@ fn watch_driver(run: &Rc<Run>, driver: JoinHandle<io::Result<()>>) -> JoinHandle
 
 /// How much earlier than the program the network may appear to end.
 const AFTER_THE_PROGRAM: Duration = Duration::from_millis(200);
-
-/// Explains why lastack waits after the program's end. Never returns.
-async fn explain_the_wait(run: &Run) {
-    tokio::time::sleep(UNEXPLAINED).await;
-    let blocked = run.live.blocked();
-    if blocked > 0 && run.talks() {
-        say!(
-            "lastack: the program has ended; {blocked} of its connections still have data that the remote does not accept yet. lastack waits as long as the remote accepts some of it; Ctrl-C discards it."
-        );
-    }
-    std::future::pending::<()>().await;
-}
 
 /// Relays what the program sends, in separate tasks.
 fn serve(run: &Rc<Run>, host: &Host) {
@@ -584,9 +514,6 @@ fn finish(run: &Run, writer: &Writer) {
         run.report.warn(incomplete(missing, &error));
     }
 }
-
-/// How long lastack waits after the program's end before it explains why.
-const UNEXPLAINED: Duration = Duration::from_secs(2);
 
 /// The message for a capture that could not be completed.
 pub fn incomplete(missing: u64, error: &dyn std::fmt::Display) -> String {

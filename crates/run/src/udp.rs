@@ -343,7 +343,7 @@ impl Flows {
                 () = &mut closing => break,
             };
             match heard {
-                Ok(Heard::Datagrams(_)) => self.push_down(&mapping).await,
+                Ok(Heard::Datagrams(_)) => self.push_down(&mapping, &live).await,
                 Ok(Heard::Error(queued)) => self.pass_error(&mapping, queued),
                 Err(_) if mapping.refused().is_some() => {
                     self.refused_by_proxy(&mapping);
@@ -418,14 +418,12 @@ impl Flows {
 
     /// Delivers what the stack had no room for. Until then nothing more is read from the host's socket, whose buffer is
     /// the queue of this flow.
-    async fn push_down(&self, mapping: &Mapping) {
+    async fn push_down(&self, mapping: &Mapping, live: &Live) {
         while let Some((remote, payload, shape)) = mapping.take_kept() {
             loop {
                 match self.forward(remote, mapping.key.program, &payload, shape) {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                        if self.program.writable().await.is_err() {
-                            return;
-                        }
+                        let Some(Ok(())) = live.unless_closing(self.program.writable()).await else { return };
                     }
                     Ok(()) => break,
                     Err(_) => {

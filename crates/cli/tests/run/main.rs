@@ -21,6 +21,7 @@ mod names;
 mod networks;
 mod policy;
 mod report;
+mod shutdown;
 mod silence;
 mod socket_faults;
 mod sockets;

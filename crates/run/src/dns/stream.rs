@@ -71,7 +71,8 @@ pub async fn relay(run: &Run, syn: InterceptedTcp, live: &Live) -> Result<(), (I
         Reached::Server(host, server, next) => (host, server, next),
         Reached::Failed(failure) => return Err((syn, failure)),
     };
-    let Ok(stream) = syn.accept().await else { return Ok(()) };
+    // A program that has ended answers no SYN-ACK.
+    let Some(Ok(stream)) = live.unless_closing(syn.accept()).await else { return Ok(()) };
     let conversation = Conversation::over_tcp(program, asked);
     *conversation.account.context.borrow_mut() = run.context(&Flow::new(Proto::Tcp, program, asked));
     let mut session = Session {

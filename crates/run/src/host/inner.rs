@@ -5,8 +5,10 @@ use std::io;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
+use socket2::SockRef;
 
 /// A socket, by its two addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub struct Inner {
 
 /// linux/netlink.h, linux/sock_diag.h, linux/inet_diag.h.
 const NETLINK_SOCK_DIAG: libc::c_int = 4;
+/// Max time for an answer.
+const ANSWERS: Duration = Duration::from_secs(1);
 /// include/net/tcp_states.h.
 const LISTEN: u32 = 10;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -55,6 +59,10 @@ const INODE: usize = HEADER + 68;
 impl Inner {
     /// With a socket of the program's network; without one nothing is known.
     pub fn new(socket: Option<OwnedFd>) -> Self {
+        if let Some(socket) = &socket {
+            // The kernel answers at once; an answer that it has lost must not be waited for.
+            let _unlimited = SockRef::from(socket).set_read_timeout(Some(ANSWERS));
+        }
         Self { socket }
     }
 
@@ -66,7 +74,7 @@ impl Inner {
             Errno::result(libc::socket(libc::AF_NETLINK, kind, NETLINK_SOCK_DIAG))
                 .map(|fd| OwnedFd::from_raw_fd(fd))
         };
-        Self { socket: socket.ok() }
+        Self::new(socket.ok())
     }
 
     /// The state of this socket in the program's kernel; `Ok(None)`: there is no such socket.

@@ -124,19 +124,20 @@ async fn join(program: &TcpStream, host: &TcpStream, ledger: &RelayStats) -> Res
     tokio::try_join!(up, down).map(|_| ())
 }
 
-/// Passes the urgent byte on. `false`: it has not arrived yet.
-async fn pass_urgent(from: &TcpStream, to: &TcpStream) -> io::Result<bool> {
+/// Passes the urgent byte on. Returns how many bytes were passed; `None`: it has not arrived yet. 0: the stream has ended
+/// before it.
+async fn pass_urgent(from: &TcpStream, to: &TcpStream) -> io::Result<Option<u64>> {
     let mut byte = [0];
     match from.try_read(&mut byte) {
-        Ok(0) => return Ok(false),
+        Ok(0) => return Ok(Some(0)),
         Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
         Err(error) => return Err(error),
     }
     loop {
         match urgent::send(to, byte[0]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => to.writable().await?,
-            other => return other.map(|_| true),
+            other => return other.map(|_| Some(1)),
         }
     }
 }
@@ -159,15 +160,20 @@ async fn carry(
         from.readable().await.map_err(failed(source))?;
         // `splice` never passes an urgent byte.
         if urgent::is_next(from) {
-            if pass_urgent(from, to).await.map_err(failed(source))? {
-                counters.iter().for_each(|counter| counter.set(counter.get() + 1));
+            match pass_urgent(from, to).await.map_err(failed(source))? {
+                Some(0) => {
+                    finish(to);
+                    return Ok(());
+                }
+                passed => {
+                    counters.iter().for_each(|counter| counter.set(counter.get() + passed.unwrap_or(0)))
+                }
             }
             continue;
         }
         let taken = match from.try_io(Interest::READABLE, || splice(from, &writer, PIPE as usize)) {
             Ok(0) => {
-                // Fails on a connection that was reset, which its reader sees.
-                let _reset = SockRef::from(to).shutdown(Shutdown::Write);
+                finish(to);
                 return Ok(());
             }
             Ok(bytes) => bytes,
@@ -189,6 +195,12 @@ async fn carry(
             }
         }
     }
+}
+
+/// Passes the FIN on.
+fn finish(to: &TcpStream) {
+    // Fails on a connection that was reset, which its reader sees.
+    let _reset = SockRef::from(to).shutdown(Shutdown::Write);
 }
 
 fn splice(from: &impl AsFd, to: &impl AsFd, most: usize) -> io::Result<usize> {

@@ -2,6 +2,7 @@
 //! network, and finds the process that a socket belongs to. It receives no data from the network, and answers only
 //! these two requests.
 
+use std::cell::Cell;
 use std::env;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -9,12 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 
 use nix::cmsg_space;
+use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv, recvmsg, send,
-    sendmsg, socketpair,
+    sendmsg, setsockopt, socketpair, sockopt,
 };
+use nix::sys::time::TimeVal;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::join::Join;
@@ -31,9 +34,15 @@ const SOCKET_V4: u8 = b'4';
 const SOCKET_V6: u8 = b'6';
 const OWNER: u8 = b'o';
 
+/// Max time for an answer. A process that does not answer is asked no more: its answer could come at any later time.
+const ANSWERS: TimeVal = TimeVal::new(5, 0);
+
 /// The helper process, and its socket. The process ends when this is dropped.
 #[derive(Debug)]
-pub struct Attendant(OwnedFd);
+pub struct Attendant {
+    socket: OwnedFd,
+    silent: Cell<bool>,
+}
 
 impl Attendant {
     /// Starts it, for this network namespace, and the user namespace in this file instead of the one that owns the
@@ -43,10 +52,11 @@ impl Attendant {
     /// No process can be started.
     pub fn start(net: OwnedFd, user: Option<&Path>) -> io::Result<Self> {
         let (near, far) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+        setsockopt(&near, sockopt::ReceiveTimeout, &ANSWERS)?;
         let mut command = Command::new("/proc/self/exe");
         command.arg(HIDDEN).args(user);
         command.stdin(Stdio::from(far)).stdout(Stdio::from(net)).stderr(Stdio::null()).spawn()?;
-        Ok(Self(near))
+        Ok(Self { socket: near, silent: Cell::new(false) })
     }
 
     /// A TCP socket of the guest's network.
@@ -54,14 +64,14 @@ impl Attendant {
     /// # Errors
     /// The guest is gone, or its namespaces cannot be entered.
     pub fn socket(&self, v6: bool) -> io::Result<OwnedFd> {
-        send(self.0.as_raw_fd(), &[if v6 { SOCKET_V6 } else { SOCKET_V4 }], MsgFlags::MSG_NOSIGNAL)?;
+        self.ask(&[if v6 { SOCKET_V6 } else { SOCKET_V4 }])?;
         let mut errno = [0; 4];
         let mut parts = [IoSliceMut::new(&mut errno)];
         let mut control = cmsg_space!(RawFd);
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        let rights = recvmsg::<()>(self.0.as_raw_fd(), &mut parts, Some(&mut control), flags)?
-            .cmsgs()?
-            .find_map(|message| match message {
+        let received = recvmsg::<()>(self.socket.as_raw_fd(), &mut parts, Some(&mut control), flags);
+        let rights =
+            received.inspect_err(|errno| self.failed(*errno))?.cmsgs()?.find_map(|message| match message {
                 ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
                 _ => None,
             });
@@ -76,12 +86,27 @@ impl Attendant {
     pub fn owner(&self, inode: u32) -> Option<Process> {
         let mut question = vec![OWNER];
         question.extend(inode.to_ne_bytes());
-        send(self.0.as_raw_fd(), &question, MsgFlags::MSG_NOSIGNAL).ok()?;
+        self.ask(&question).ok()?;
         let mut answer = [0; 64];
-        let len = recv(self.0.as_raw_fd(), &mut answer, MsgFlags::empty()).ok()?;
+        let received = recv(self.socket.as_raw_fd(), &mut answer, MsgFlags::empty());
+        let len = received.inspect_err(|errno| self.failed(*errno)).ok()?;
         let (pid, comm) = answer[..len].split_first_chunk::<4>()?;
         let pid = u32::from_ne_bytes(*pid);
         (pid > 0).then(|| Process { pid, comm: String::from_utf8_lossy(comm).into_owned() })
+    }
+}
+
+impl Attendant {
+    fn ask(&self, question: &[u8]) -> io::Result<()> {
+        if self.silent.get() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        send(self.socket.as_raw_fd(), question, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)?;
+        Ok(())
+    }
+
+    fn failed(&self, errno: Errno) {
+        self.silent.set(self.silent.get() || errno == Errno::EAGAIN);
     }
 }
 

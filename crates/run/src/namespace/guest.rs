@@ -6,6 +6,8 @@ use std::{
         unix::process::{CommandExt, ExitStatusExt},
     },
     process::{Child, ChildStdin, ChildStdout, Command, ExitStatus},
+    thread,
+    time::{Duration, Instant},
 };
 
 use lastack_device::DeviceKind;
@@ -15,7 +17,7 @@ use nix::{
     sys::{
         signal::Signal,
         socket::{Shutdown, shutdown},
-        wait::waitpid,
+        wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::Pid,
 };
@@ -163,6 +165,7 @@ impl Guest {
     pub async fn wait(&mut self, signals: &mut Signals) -> io::Result<ExitStatus> {
         loop {
             if let Some(status) = self.status {
+                signals.program_ended(status);
                 return Ok(status);
             }
             tokio::select! {
@@ -222,7 +225,7 @@ impl Guest {
             Some(_) => {}
             None => {
                 self.over = true;
-                let _reaped = waitpid(self.supervisor, None);
+                reap(self.supervisor);
                 // If the supervisor was killed, the program was killed too.
                 self.status.get_or_insert(ExitStatus::from_raw(Signal::SIGKILL as i32));
             }
@@ -238,9 +241,27 @@ impl Drop for Guest {
         }
         // The supervisor sees the end of the channel, kills all processes and ends.
         let _gone = shutdown(self.channel.as_fd().as_raw_fd(), Shutdown::Both);
-        while waitpid(self.supervisor, None) == Err(Errno::EINTR) {}
+        reap(self.supervisor);
     }
 }
+
+/// Waits for the end of the supervisor, which has been told to end, or has closed its channel. It cannot end before the
+/// last process of its namespace has been reaped, possibly by a parent outside, or has come back from a device: it is
+/// then left to this process' parent.
+fn reap(supervisor: Pid) {
+    let begun = Instant::now();
+    while begun.elapsed() < REAPED {
+        match waitpid(supervisor, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => thread::sleep(REAPED_LOOK),
+            Err(Errno::EINTR) => {}
+            _ => return,
+        }
+    }
+}
+
+/// Max time for the end of the supervisor, and polling interval.
+const REAPED: Duration = Duration::from_secs(3);
+const REAPED_LOOK: Duration = Duration::from_millis(1);
 
 /// An interface in a network namespace that exists, without a program of ours, and the resources from there.
 #[derive(Debug)]

@@ -28,6 +28,7 @@ mod sockets;
 mod ssh_config;
 mod supervisor;
 mod sysctls;
+mod watchdog;
 
 pub use channel::InnerSocket;
 pub use enter::Attendant;

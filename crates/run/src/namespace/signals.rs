@@ -8,6 +8,7 @@ use std::{
     },
     process::{self, ExitStatus},
     sync::atomic::{AtomicI32, Ordering},
+    time::Duration,
 };
 
 use libc::{c_int, c_void, siginfo_t};
@@ -19,6 +20,8 @@ use nix::{
     },
 };
 use tokio::io::Interest;
+
+use super::watchdog;
 
 /// The signals by which users and supervisors control a program.
 const TALK: [Signal; 10] = [
@@ -37,15 +40,26 @@ const TALK: [Signal; 10] = [
 /// The socket to which the handler writes; -1 before there is one.
 static NOTES: AtomicI32 = AtomicI32::new(-1);
 
+/// Whether a signal asks for an end.
+fn is_termination(signal: Signal) -> bool {
+    matches!(signal, Signal::SIGHUP | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTERM)
+}
+
 /// The signals to this process that are forwarded to the guest.
 ///
-/// While it exists, none of them ends this process, which has a report to write. One from the terminal (Ctrl-C) has
+/// While it exists, none of them ends this process, which has a report to write (but see
+/// [`limit`](Self::limit)). One from the terminal (Ctrl-C) has
 /// reached the guest already, because both are in the terminal's foreground, and is not forwarded; one from another
 /// process is. A signal that was ignored when this process started stays ignored, for the guest too (`nohup`).
 #[derive(Debug)]
 pub struct Signals {
     notes: UnixStream,
     watched: Option<tokio::net::UnixStream>,
+    /// A termination signal that no program was left to get.
+    pending: Option<Signal>,
+    /// The last termination signal that was forwarded.
+    forwarded: Option<Signal>,
+    asked_to_end: bool,
 }
 
 impl Signals {
@@ -64,35 +78,81 @@ impl Signals {
             SigSet::empty(),
         );
         for signal in TALK {
-            // SAFETY: the handler is async-signal-safe: it writes two bytes to a socket and keeps errno.
+            // SAFETY: the handler is async-signal-safe: it makes system calls, and keeps errno.
             let before = unsafe { sigaction(signal, &action) }?;
             if matches!(before.handler(), SigHandler::SigIgn) {
                 // SAFETY: this restores the previous action.
                 unsafe { sigaction(signal, &before) }?;
             }
         }
-        Ok(Self { notes, watched: None })
+        Ok(Self { notes, watched: None, pending: None, forwarded: None, asked_to_end: false })
+    }
+
+    /// From now on a termination signal kills this process after this time, unless it was forwarded before: this process
+    /// may be blocked (a terminal, a pipe or a disk that takes nothing), or take too long to end.
+    ///
+    /// # Errors
+    /// The system has no timer.
+    pub fn limit(&self, limit: Duration) -> io::Result<()> {
+        watchdog::prepare(limit)
     }
 
     /// The next signal to be forwarded.
     pub async fn next(&mut self) -> io::Result<Signal> {
         loop {
-            if let (signal, Sender::Process) = self.noted().await? {
+            let (signal, sender) = self.noted().await?;
+            watchdog::disarm();
+            if let Sender::Process = sender {
+                if is_termination(signal) {
+                    self.forwarded = Some(signal);
+                }
                 return Ok(signal);
             }
         }
     }
 
-    /// The next termination signal of a kind that has not come yet, from any sender. For use after the program has
-    /// ended.
-    pub async fn another(&mut self) -> io::Result<Signal> {
-        while (&self.notes).read(&mut [0; 64]).is_ok_and(|bytes| bytes > 0) {}
-        loop {
-            let (signal, _) = self.noted().await?;
-            if matches!(signal, Signal::SIGHUP | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTERM) {
-                return Ok(signal);
+    /// The program has ended. Signals of the terminal until now were for both, and the program has got them. A
+    /// termination signal of another process that was not forwarded is for this process.
+    pub(super) fn program_ended(&mut self, status: ExitStatus) {
+        let mut notes = [0; 64];
+        while let Ok(bytes @ 1..) = (&self.notes).read(&mut notes) {
+            for note in notes[..bytes].chunks_exact(2) {
+                match read_note([note[0], note[1]]) {
+                    Ok((signal, Sender::Process)) if is_termination(signal) => self.pending = Some(signal),
+                    _ => {}
+                }
             }
         }
+        // Programs read their configuration again at SIGHUP, and go on.
+        let killed_by = |signal| status.signal() == Some(signal as i32);
+        let asked = self.forwarded.take().filter(|signal| *signal != Signal::SIGHUP || killed_by(*signal));
+        self.asked_to_end = asked.is_some();
+        match asked {
+            Some(signal) => watchdog::arm(signal as i32),
+            None if self.pending.is_none() => watchdog::disarm(),
+            None => {}
+        }
+    }
+
+    /// Whether another process has asked for the end: with a signal that was forwarded to the program, before its end,
+    /// or with one that [`another`](Self::another) has returned.
+    pub fn is_asked_to_end(&self) -> bool {
+        self.asked_to_end
+    }
+
+    /// The next termination signal that is not the program's, from any sender. For use after the program has ended.
+    pub async fn another(&mut self) -> io::Result<Signal> {
+        let signal = loop {
+            if let Some(pending) = self.pending.take() {
+                break pending;
+            }
+            let (signal, _) = self.noted().await?;
+            if is_termination(signal) {
+                break signal;
+            }
+        };
+        self.asked_to_end = true;
+        Ok(signal)
     }
 
     async fn noted(&mut self) -> io::Result<(Signal, Sender)> {
@@ -104,16 +164,18 @@ impl Signals {
             watched.ready(Interest::READABLE).await?;
             let mut note = [0; 2];
             match watched.try_read(&mut note) {
-                Ok(2) => {
-                    let sender = if note[1] == 0 { Sender::Process } else { Sender::Terminal };
-                    return Ok((Signal::try_from(c_int::from(note[0]))?, sender));
-                }
+                Ok(2) => return read_note(note),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error),
             }
         }
     }
+}
+
+fn read_note([signal, sender]: [u8; 2]) -> io::Result<(Signal, Sender)> {
+    let sender = if sender == 0 { Sender::Process } else { Sender::Terminal };
+    Ok((Signal::try_from(c_int::from(signal))?, sender))
 }
 
 /// The sender of a signal.
@@ -132,6 +194,9 @@ extern "C" fn note(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
     // SAFETY: write is async-signal-safe and reads two bytes of the array. If the socket is full, enough signals are
     // pending.
     unsafe { libc::write(NOTES.load(Ordering::Acquire), note.as_ptr().cast(), note.len()) };
+    if Signal::try_from(signal).is_ok_and(is_termination) {
+        watchdog::arm(signal);
+    }
     Errno::set_raw(errno);
 }
 
