@@ -165,7 +165,7 @@ impl Guest {
     pub async fn wait(&mut self, signals: &mut Signals) -> io::Result<ExitStatus> {
         loop {
             if let Some(status) = self.status {
-                signals.program_ended(status);
+                signals.program_ended();
                 return Ok(status);
             }
             tokio::select! {

@@ -8,7 +8,7 @@ use std::{
     },
     process::{self, ExitStatus},
     sync::atomic::{AtomicI32, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use libc::{c_int, c_void, siginfo_t};
@@ -40,6 +40,9 @@ const TALK: [Signal; 10] = [
 /// The socket to which the handler writes; -1 before there is one.
 static NOTES: AtomicI32 = AtomicI32::new(-1);
 
+/// A program that ends within this time after SIGHUP ends because of it.
+const HANGS_UP: Duration = Duration::from_secs(10);
+
 /// Whether a signal asks for an end.
 fn is_termination(signal: Signal) -> bool {
     matches!(signal, Signal::SIGHUP | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTERM)
@@ -57,8 +60,8 @@ pub struct Signals {
     watched: Option<tokio::net::UnixStream>,
     /// A termination signal that no program was left to get.
     pending: Option<Signal>,
-    /// The last termination signal that was forwarded.
-    forwarded: Option<Signal>,
+    /// The last termination signal that was forwarded, and when.
+    forwarded: Option<(Signal, Instant)>,
     asked_to_end: bool,
 }
 
@@ -104,7 +107,7 @@ impl Signals {
             watchdog::disarm();
             if let Sender::Process = sender {
                 if is_termination(signal) {
-                    self.forwarded = Some(signal);
+                    self.forwarded = Some((signal, Instant::now()));
                 }
                 return Ok(signal);
             }
@@ -113,7 +116,7 @@ impl Signals {
 
     /// The program has ended. Signals of the terminal until now were for both, and the program has got them. A
     /// termination signal of another process that was not forwarded is for this process.
-    pub(super) fn program_ended(&mut self, status: ExitStatus) {
+    pub(super) fn program_ended(&mut self) {
         let mut notes = [0; 64];
         while let Ok(bytes @ 1..) = (&self.notes).read(&mut notes) {
             for note in notes[..bytes].chunks_exact(2) {
@@ -124,8 +127,8 @@ impl Signals {
             }
         }
         // Programs read their configuration again at SIGHUP, and go on.
-        let killed_by = |signal| status.signal() == Some(signal as i32);
-        let asked = self.forwarded.take().filter(|signal| *signal != Signal::SIGHUP || killed_by(*signal));
+        let ends = |(signal, at): &(Signal, Instant)| *signal != Signal::SIGHUP || at.elapsed() < HANGS_UP;
+        let asked = self.forwarded.take().filter(ends).map(|(signal, _)| signal);
         self.asked_to_end = asked.is_some();
         match asked {
             Some(signal) => watchdog::arm(signal as i32),
