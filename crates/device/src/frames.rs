@@ -216,13 +216,13 @@ impl Frames {
 
     pub(super) fn recv(&mut self, packet: &mut Vec<u8>) -> Option<Received> {
         if self.pending.next(packet) {
-            return Some(Received { checksum_good: true });
+            return Some(Received { checksum_good: true, ..Received::default() });
         }
         let header = self.read(packet)?;
         if let Some(size) = header.datagram_size() {
             self.pending.fill(packet, size);
             if self.pending.next(packet) {
-                return Some(Received { checksum_good: true });
+                return Some(Received { checksum_good: true, ..Received::default() });
             }
         }
         Some(header.received())
@@ -331,7 +331,7 @@ mod tests {
         far.send(&[0; 5]).unwrap();
         far.send(&ip).unwrap();
         let mut packet = Vec::new();
-        assert_eq!(frames.recv(&mut packet), Some(Received { checksum_good: true }));
+        assert_eq!(frames.recv(&mut packet), Some(Received { checksum_good: true, ..Received::default() }));
         assert_eq!(packet, [0x45, 2, 3]);
         assert_eq!(frames.recv(&mut packet), None);
     }

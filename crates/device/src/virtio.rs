@@ -82,7 +82,11 @@ impl NetHeader {
     /// The metadata of a packet received with this header. A packet with a partial checksum originates on this
     /// machine and cannot have been corrupted on a wire.
     pub(super) fn received(&self) -> Received {
-        Received { checksum_good: self.flags & (NEEDS_CSUM | DATA_VALID) != 0 }
+        let tcp = matches!(self.gso_type & !GSO_ECN, GSO_TCPV4 | GSO_TCPV6) && self.gso_size > 0;
+        Received {
+            checksum_good: self.flags & (NEEDS_CSUM | DATA_VALID) != 0,
+            segment_size: tcp.then_some(self.gso_size),
+        }
     }
 
     /// For a UDP super-segment: bytes of data in each datagram.
@@ -236,6 +240,16 @@ mod tests {
         assert!(!received(0).checksum_good);
         assert!(received(NEEDS_CSUM).checksum_good);
         assert!(received(DATA_VALID).checksum_good);
+    }
+
+    #[test]
+    fn the_segments_of_a_tcp_super_segment_have_a_size() {
+        let size = |gso_type, gso_size| {
+            NetHeader { gso_type, gso_size, ..NetHeader::default() }.received().segment_size
+        };
+        assert_eq!(size(GSO_TCPV4, 1448), Some(1448));
+        assert_eq!(size(GSO_TCPV6 | GSO_ECN, 1428), Some(1428));
+        assert_eq!((size(GSO_NONE, 0), size(GSO_TCPV4, 0), size(GSO_UDP_L4, 1200)), (None, None, None));
     }
 
     #[test]

@@ -13,6 +13,9 @@ pub struct Received {
     /// The transport checksum is known to be good, or was never computed because the packet did not
     /// leave the machine. The stack does not verify it.
     pub checksum_good: bool,
+    /// The packet is a super-segment: the link has merged segments of this many bytes of data, or the sender on this
+    /// machine has left it to the link to split them.
+    pub segment_size: Option<u16>,
 }
 
 /// Metadata of a packet to be sent.

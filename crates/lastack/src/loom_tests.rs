@@ -39,7 +39,7 @@ impl Link for Near {
 
     fn recv(&mut self, _now: Instant, packet: &mut Vec<u8>) -> Option<Received> {
         *packet = self.0.lock().unwrap().arriving.pop_front()?;
-        Some(Received { checksum_good: true })
+        Some(Received { checksum_good: true, ..Received::default() })
     }
 
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

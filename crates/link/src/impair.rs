@@ -221,9 +221,10 @@ mod tests {
         let (mut link, mut far) = impaired(Capabilities::memory(1500), Plan::default(), Plan::default());
         let large = partial(&segment("192.0.2.1", "192.0.2.2", &[7; 9000]));
         link.send(NOW, &large, &Transmit { segment_size: Some(1448), ..LEFT });
-        assert_eq!(received(&mut far, NOW), [(large.clone(), Received { checksum_good: true })]);
+        let merged = Received { checksum_good: true, segment_size: Some(1448) };
+        assert_eq!(received(&mut far, NOW), [(large.clone(), merged)]);
         far.send(NOW, &large, &Transmit { segment_size: Some(1448), ..LEFT });
-        assert_eq!(received(&mut link, NOW), [(large, Received { checksum_good: true })]);
+        assert_eq!(received(&mut link, NOW), [(large, merged)]);
         assert_eq!(link.stats(), ImpairStats::default());
     }
 

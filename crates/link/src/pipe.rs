@@ -139,7 +139,7 @@ impl Pipe {
         let mut piece = std::mem::take(&mut self.piece);
         let mut cut = Cut::new(packet, transmit);
         while cut.next(&mut piece).is_some() {
-            self.push(&piece, Received { checksum_good: true });
+            self.push(&piece, Received { checksum_good: true, ..Received::default() });
         }
         self.piece = piece;
     }
@@ -157,7 +157,8 @@ impl Link for Pipe {
             // TCP data may arrive as one super-segment; datagrams must arrive one by one.
             self.push_datagrams(packet, transmit);
         } else {
-            self.push(packet, Received { checksum_good: transmit.partial_checksum });
+            let Transmit { partial_checksum: checksum_good, segment_size, .. } = *transmit;
+            self.push(packet, Received { checksum_good, segment_size });
         }
     }
 
@@ -271,8 +272,11 @@ mod tests {
         near.send(NOW, &whole, &Transmit::default());
         near.send(NOW, &partial(&whole), &Transmit { partial_checksum: true, ..Transmit::default() });
         let mut packet = Vec::new();
-        assert_eq!(far.recv(NOW, &mut packet), Some(Received { checksum_good: false }));
-        assert_eq!(far.recv(NOW, &mut packet), Some(Received { checksum_good: true }));
+        assert_eq!(
+            far.recv(NOW, &mut packet),
+            Some(Received { checksum_good: false, ..Received::default() })
+        );
+        assert_eq!(far.recv(NOW, &mut packet), Some(Received { checksum_good: true, ..Received::default() }));
         assert_eq!(packet, partial(&whole));
     }
 

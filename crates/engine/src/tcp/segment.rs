@@ -16,6 +16,8 @@ pub(crate) struct Arrival<'a> {
     pub ip: &'a IpHeader,
     pub tcp: &'a TcpHeader,
     pub payload: &'a [u8],
+    /// Bytes of data in each of the segments that the link has merged into it; 0: it is one segment.
+    pub segment_size: u16,
     /// The hash of its four-tuple; 0 if it goes to a synchronized connection, which needs none.
     pub hash: u32,
 }

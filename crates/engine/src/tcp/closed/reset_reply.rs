@@ -152,7 +152,7 @@ mod tests {
         let mut shared = Shared::new(crate::Config::new([]), [1; 16]);
         let ip = IpHeader::new([10, 0, 0, 2].into(), [10, 0, 0, 1].into(), lastack_wire::ip::TCP);
         for flags in [TcpFlags::RST, TcpFlags::RST | TcpFlags::ACK, TcpFlags::RST | TcpFlags::SYN] {
-            let arrival = Arrival { ip: &ip, tcp: &seg(flags), payload: &[], hash: 0 };
+            let arrival = Arrival { ip: &ip, tcp: &seg(flags), payload: &[], segment_size: 0, hash: 0 };
             let verdict = reply(&mut shared, &arrival, Rule::RstNoConnection);
             assert_eq!(verdict, Verdict::Dropped(Rule::DropResetToReset.into()));
         }

@@ -47,7 +47,7 @@ impl Connection {
         // As without a hold: at once after a full segment; else it may ride on outgoing data, or on a FIN.
         let rides = self.state.may_receive() && !self.ack_policy.is_quick()
             || !self.state.may_receive() && self.ack_policy.last_data().is_some();
-        if asked || fresh > self.mss || fresh > 0 && !rides {
+        if asked || fresh > self.rcv.full_segment(self.mss) || fresh > 0 && !rides {
             self.pending.ack = true;
         } else if fresh > 0 && !self.timers.is_running(Timer::DelayedAck) {
             self.timers.set(Timer::DelayedAck, now + shared.config.tcp.ack_delay);

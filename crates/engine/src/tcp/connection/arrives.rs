@@ -238,6 +238,7 @@ impl Connection {
     ) -> Step {
         self.touch_buffers(shared, now);
         self.measure_rcv_rtt(now, seg);
+        self.rcv.measure_segment(seg);
         let gap = !self.incoming.out_of_order().is_empty();
         self.cap_receive_buffer(shared);
         let stored = if self.keep_packet(shared, at, payload) {
@@ -284,8 +285,9 @@ impl Connection {
         self.bytes.received += u64::from(advanced);
         self.tune_receive_buffer(shared, now);
         let rto = self.rtt.rto_nanos(&shared.config.tcp);
+        let full = self.rcv.full_segment(self.mss);
         // Each acknowledges two segments in the long run, so more than the window holds are of no use.
-        let max_quick_acks = || shared.config.tcp.quick_acks.min((self.rcv.wnd() / (2 * self.mss)).max(2));
+        let max_quick_acks = || shared.config.tcp.quick_acks.min((self.rcv.wnd() / (2 * full)).max(2));
         self.ack_policy.data_arrived(now, rto, max_quick_acks);
         // Data that fills all or part of a gap is acknowledged at once (RFC 5681 section 4.2), as is more than one full
         // segment (SHLD-18: every second segment, whatever its size).
@@ -294,7 +296,7 @@ impl Connection {
             return;
         }
         self.rcv.unacked += advanced;
-        if gap || self.ack_policy.is_quick() || self.rcv.unacked > self.mss {
+        if gap || self.ack_policy.is_quick() || self.rcv.unacked > full {
             self.pending.ack = true;
         } else if !self.timers.is_running(Timer::DelayedAck) {
             self.timers.set(Timer::DelayedAck, now + shared.config.tcp.ack_delay);
@@ -361,7 +363,7 @@ impl Connection {
         let answer = answer && self.ack_policy.last_data().is_some() && self.pending.pure_acks == 0;
         if self.rcv.hold.is_some() {
             self.pending.ack = false;
-        } else if answer && self.rcv.unacked <= self.mss {
+        } else if answer && self.rcv.unacked <= self.rcv.full_segment(self.mss) {
             self.pending.ack = false;
             self.timers.set(Timer::DelayedAck, now + shared.config.tcp.ack_delay);
         } else {

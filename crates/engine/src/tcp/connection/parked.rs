@@ -264,6 +264,7 @@ impl Parked {
             fin: None,
             last_ack: self.last_ack,
             unacked: 0,
+            full: 0,
             ts_recent: self.ts_recent,
             ts_recent_at: self.ts_recent_at,
             duplicate: None,

@@ -5,11 +5,15 @@ use crate::Instant;
 use crate::buffer::RecvBuffer;
 use crate::seq::RcvSeq;
 use crate::tcp::connection::ack_hold::AckHold;
+use crate::tcp::segment::Arrival;
 use core::time::Duration;
-use lastack_wire::tcp::{SackBlocks, Timestamps};
+use lastack_wire::tcp::{SackBlocks, TcpFlags, Timestamps};
 
 /// How long TS.Recent is valid on an idle connection (RFC 7323 section 5.5).
 const TS_RECENT_LIFE: Duration = Duration::from_secs(24 * 24 * 3600);
+
+/// A smaller segment is not taken for a full one: the MSS of a path of the min MTU.
+const MIN_FULL: u16 = 536;
 
 /// The receive variables, named as in the RFC.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub(crate) struct Rcv {
     pub last_ack: RcvSeq,
     /// Bytes received since then.
     pub unacked: u32,
+    /// Bytes of data in a full segment of the peer; 0: not known.
+    pub full: u16,
     pub ts_recent: u32,
     pub ts_recent_at: Instant,
     /// A range received twice and not yet reported by D-SACK (RFC 2883).
@@ -51,6 +57,7 @@ impl Rcv {
             last_ack: nxt,
             hold: None,
             unacked: 0,
+            full: 0,
             ts_recent,
             ts_recent_at: now,
             duplicate: None,
@@ -66,6 +73,27 @@ impl Rcv {
     /// The value of the ACK field.
     pub fn ack(&self) -> RcvSeq {
         self.hold.map_or(self.nxt, |hold| hold.upto)
+    }
+
+    /// Data has arrived: notes how much of it the peer sends in a full segment. Its path, or its stack, may allow less than
+    /// ours. A segment without PSH or FIN is full, as more data follows it; one that is larger than what was full shows that
+    /// more is allowed.
+    #[inline]
+    pub fn measure_segment(&mut self, seg: &Arrival<'_>) {
+        let single = u16::try_from(seg.payload.len()).unwrap_or(u16::MAX);
+        if seg.segment_size > 0 {
+            self.full = seg.segment_size;
+        } else if single > self.full && self.full > 0
+            || single >= MIN_FULL && !seg.has(TcpFlags::PSH | TcpFlags::FIN)
+        {
+            self.full = single;
+        }
+    }
+
+    /// Bytes of data in a full segment of the peer, as far as it is known; `mss`: in one of ours.
+    #[inline]
+    pub fn full_segment(&self, mss: u32) -> u32 {
+        if self.full > 0 { mss.min(self.full.into()) } else { mss }
     }
 
     /// The stream position of a sequence number at or after RCV.NXT.

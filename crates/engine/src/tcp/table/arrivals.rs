@@ -44,7 +44,8 @@ impl TcpTable {
         }
         shared.resets.arrived(now);
         // Consecutive segments often belong to the same connection, which needs no hash.
-        let mut seg = Arrival { ip, tcp: &tcp, payload, hash: 0 };
+        let mut seg =
+            Arrival { ip, tcp: &tcp, payload, segment_size: received.segment_size.unwrap_or(0), hash: 0 };
         let ports = (tcp.src_port, tcp.dst_port);
         if let Some((_, id)) = self.last.filter(|last| last.0 == ports)
             && let Some(verdict) = self.arrives_at_open(shared, now, id, &seg)

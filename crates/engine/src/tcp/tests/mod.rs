@@ -54,6 +54,7 @@ mod reused;
 mod scoreboard;
 mod search;
 mod settings;
+mod small_segments;
 mod streams;
 mod vectored;
 mod work;

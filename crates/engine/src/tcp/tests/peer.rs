@@ -313,8 +313,18 @@ impl Peer {
         self.on_packet(&packet)
     }
 
+    /// A super-segment, merged from segments of `size` bytes of data.
+    pub fn on_merged(&mut self, text: &str, size: u16) -> String {
+        let packet = self.packet(text);
+        self.on_received(&packet, Received { segment_size: Some(size), ..Received::default() })
+    }
+
     pub fn on_packet(&mut self, packet: &[u8]) -> String {
-        let verdict = self.stack.handle_owned_packet(self.now, &mut packet.to_vec(), Received::default());
+        self.on_received(packet, Received::default())
+    }
+
+    fn on_received(&mut self, packet: &[u8], received: Received) -> String {
+        let verdict = self.stack.handle_owned_packet(self.now, &mut packet.to_vec(), received);
         let out = self.out();
         let bar = if out.is_empty() { "" } else { " | " };
         format!("{}{bar}{out}", show_verdict(verdict))

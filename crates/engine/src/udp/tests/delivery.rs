@@ -53,7 +53,11 @@ fn a_checksum_known_to_be_good_is_not_tested() {
         let id = bench.bind(local);
         let mut bytes = datagram(remote, local, b"abcd");
         *bytes.last_mut().unwrap() = b'e';
-        let verdict = bench.stack.handle_packet(bench.now, &bytes, Received { checksum_good: true });
+        let verdict = bench.stack.handle_packet(
+            bench.now,
+            &bytes,
+            Received { checksum_good: true, ..Received::default() },
+        );
         assert_eq!((verdict, bench.payloads(id)), (Verdict::Accepted, vec![b"abce".to_vec()]));
     }
 }
