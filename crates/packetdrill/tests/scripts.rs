@@ -91,6 +91,7 @@ scripts! {
     out_of_order_data
     ecn_echo
     ecn_off
+    ecn_reduces_over_a_round_trip
     ecn_request
     epoll_level_and_edge
     fast_retransmit_sack

@@ -25,6 +25,8 @@ const MAX_DUPLICATES: u32 = 300;
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     Open,
+    /// The window is reduced because of ECN marks, until this position is acknowledged.
+    Cwr(u64, Prr),
     /// Fast recovery since this time, until all data sent before it is acknowledged.
     Recovery(Instant, Prr),
     /// After a retransmission timeout at this time.
@@ -168,6 +170,11 @@ impl Recovery {
         matches!(self.phase, Phase::Open)
     }
 
+    /// Whether lost data is being retransmitted.
+    fn is_repairing(&self) -> bool {
+        matches!(self.phase, Phase::Recovery(..) | Phase::Loss(_))
+    }
+
     /// The state of RACK.
     pub fn rack(&self) -> &Rack {
         &self.rack
@@ -185,6 +192,7 @@ impl Recovery {
                 CaState::Disorder
             }
             Phase::Open => CaState::Open,
+            Phase::Cwr(..) => CaState::Cwr,
             Phase::Recovery(..) => CaState::Recovery,
             Phase::Loss(_) => CaState::Loss,
         }
@@ -193,7 +201,7 @@ impl Recovery {
     /// Max bytes in flight.
     pub fn window(&self, congestion: &Congestion, mss: u32) -> u32 {
         match self.phase {
-            Phase::Recovery(..) => self.window,
+            Phase::Cwr(..) | Phase::Recovery(..) => self.window,
             // Limited transmit: a segment for each duplicate ACK below the threshold.
             Phase::Open if !self.sack => {
                 congestion.window().saturating_add(self.duplicates.min(self.dup_threshold - 1) * mss)
@@ -206,7 +214,7 @@ impl Recovery {
     /// (RFC 5681 section 3.2 step 4).
     pub fn pipe(&self, mss: u32) -> u32 {
         // After a timeout they are the answers to spurious retransmissions.
-        let counted = matches!(self.phase, Phase::Recovery(..)) && !self.sack;
+        let counted = matches!(self.phase, Phase::Cwr(..) | Phase::Recovery(..)) && !self.sack;
         self.scoreboard.pipe().saturating_sub(if counted { self.duplicates.saturating_mul(mss) } else { 0 })
     }
 
@@ -272,7 +280,7 @@ impl Recovery {
     ) -> u32 {
         let undone = core::mem::take(&mut self.undone);
         let slow_start = congestion.window() < congestion.threshold();
-        let repaired = !undone && slow_start && !matches!(before, Phase::Open);
+        let repaired = !undone && slow_start && matches!(before, Phase::Recovery(..) | Phase::Loss(_));
         if repaired && self.is_open() && matches!(before, Phase::Recovery(..)) {
             return 0; // `progress` has set the window already
         }
@@ -369,6 +377,12 @@ impl Recovery {
         let complete = self.scoreboard.una() >= self.recover;
         match self.phase {
             Phase::Open => self.duplicates = 0,
+            Phase::Cwr(end, _) => {
+                self.duplicates = 0;
+                if self.scoreboard.una() >= end {
+                    self.phase = Phase::Open;
+                }
+            }
             _ if complete => {
                 self.phase = Phase::Open;
                 self.duplicates = 0;
@@ -400,7 +414,7 @@ impl Recovery {
             // A small flight yields few duplicate ACKs.
             let most = ((ack.nxt - ack.una) / ack.mss).saturating_sub(1).max(DUP_THRESHOLD);
             let enough = self.duplicates >= self.dup_threshold.min(most);
-            let shown = enough && self.is_open() && self.scoreboard.una() > self.recover;
+            let shown = enough && !self.is_repairing() && self.scoreboard.una() > self.recover;
             if shown {
                 self.scoreboard.mark_front_lost(ack.mss);
             }
@@ -412,21 +426,27 @@ impl Recovery {
     }
 
     fn detect_losses(&mut self, now: Instant, mss: u32, srtt: Option<Duration>) -> Option<Duration> {
-        let recovering = !self.is_open();
+        let recovering = self.is_repairing();
         self.rack.detect_losses(now, &mut self.scoreboard, mss, recovering, srtt.unwrap_or_default())
     }
 
-    /// The network reports congestion by ECN, without a loss (RFC 3168 section 6.1.2). During a recovery the
-    /// window is reduced already.
+    /// The network reports congestion by ECN, without a loss (RFC 3168 section 6.1.2). The flight shrinks over a round
+    /// trip, by PRR as in a recovery: an abrupt reduction would stop transmission until a third of it has been
+    /// acknowledged. During a reduction nothing is reduced further.
     pub fn marked(&mut self, now: Instant, mss: u32, congestion: &mut Congestion) {
-        if self.is_open() {
-            congestion.on_loss(now, congestion.window(), mss);
-            self.doubt = None;
+        if !self.is_open() {
+            return;
+        }
+        congestion.on_loss(now, congestion.window(), mss);
+        self.doubt = None;
+        if !self.scoreboard.is_empty() {
+            self.phase = Phase::Cwr(self.scoreboard.nxt(), Prr::begin(self.scoreboard.total()));
+            self.window = congestion.window().max(self.pipe(mss));
         }
     }
 
     fn begin_if_lost(&mut self, now: Instant, mss: u32, congestion: &mut Congestion) {
-        if self.scoreboard.lost() == 0 || !self.is_open() {
+        if self.scoreboard.lost() == 0 || self.is_repairing() {
             return;
         }
         if self.size_probe.as_ref().is_some_and(|probe| self.scoreboard.lost_only(probe)) {
@@ -434,11 +454,16 @@ impl Recovery {
             return;
         }
         let flight = self.scoreboard.total();
-        congestion.on_loss(now, flight, mss);
-        self.recover = self.scoreboard.nxt();
+        if let Phase::Cwr(end, _) = self.phase {
+            // The window is reduced once for the data of a round trip, and a reduction for marks is not undone.
+            self.recover = end;
+        } else {
+            congestion.on_loss(now, flight, mss);
+            self.recover = self.scoreboard.nxt();
+            self.doubt = Some(UndoState { una: self.scoreboard.una(), again: 0 });
+        }
         self.phase = Phase::Recovery(now, Prr::begin(flight));
         self.steps = 0;
-        self.doubt = Some(UndoState { una: self.scoreboard.una(), again: 0 });
         self.window = self.pipe(mss) + mss;
     }
 
@@ -453,11 +478,12 @@ impl Recovery {
         congestion: &mut Congestion,
     ) {
         let pipe = self.pipe(ack.mss);
-        if let Phase::Recovery(_, prr) = &mut self.phase {
+        let repairing = self.is_repairing();
+        if let Phase::Cwr(_, prr) | Phase::Recovery(_, prr) = &mut self.phase {
             let arrived = if self.sack { delivered.bytes } else { ack.mss.max(delivered.bytes) };
             let progress = ack.advanced > 0 && !outcome.lost;
             self.window = prr.window(arrived, pipe, congestion.threshold(), ack.mss, progress);
-            if !self.sack && ack.advanced > 0 {
+            if repairing && !self.sack && ack.advanced > 0 {
                 // The next hole is retransmitted regardless of the window (RFC 6582 section 3.2 step 3).
                 self.window = self.window.max(pipe + ack.mss);
             }
@@ -523,7 +549,7 @@ impl Recovery {
                 congestion.on_timeout(now, flight, mss);
                 self.doubt = Some(UndoState { una: self.scoreboard.una(), again: 0 });
             }
-            Phase::Recovery(..) => {
+            Phase::Cwr(..) | Phase::Recovery(..) => {
                 congestion.on_repeated_timeout(mss);
                 self.doubt = None;
             }
@@ -549,7 +575,7 @@ impl Recovery {
     /// Whether a tail loss probe may be scheduled (RFC 8985 section 7.2).
     #[inline(always)]
     pub fn may_probe(&self) -> bool {
-        self.is_open()
+        !self.is_repairing()
             && self.sack
             && self.probe.is_none()
             && self.scoreboard.sacked() == 0
@@ -611,7 +637,7 @@ impl Recovery {
 
     /// Accounts data that was sent, for the first time or `again` (retransmitted).
     pub fn sent(&mut self, bytes: u32, again: bool) {
-        if let Phase::Recovery(_, prr) = &mut self.phase {
+        if let Phase::Cwr(_, prr) | Phase::Recovery(_, prr) = &mut self.phase {
             prr.sent(bytes);
         }
         if let Some(doubt) = self.doubt.as_mut().filter(|_| again) {

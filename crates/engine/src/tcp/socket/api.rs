@@ -253,6 +253,8 @@ pub enum CaState {
     Open,
     /// Data has arrived beyond a gap, which may be reordering.
     Disorder,
+    /// The congestion window is reduced because of ECN marks.
+    Cwr,
     /// Fast recovery from a loss.
     Recovery,
     /// The retransmission timer has expired.

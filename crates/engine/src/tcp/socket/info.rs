@@ -178,7 +178,7 @@ macro_rules! counterparts {
 
 counterparts! {
     state = "state" "" |info, _| state_number(info.state);
-    ca_state = "ca_state" "`CWR` is not reported separately: an ECN mark reduces the window at once" |info, _| ca_state_number(info.ca_state);
+    ca_state = "ca_state" "" |info, _| ca_state_number(info.ca_state);
     retransmits = "backoffs" "" |info, _| if info.segments_unacked > 0 { info.backoffs.into() } else { 0 };
     probes = "probes" "" |info, _| info.probes.into();
     backoff = "backoffs" "" |info, _| info.backoffs.into();
@@ -300,6 +300,7 @@ fn ca_state_number(repair: CaState) -> u64 {
     match repair {
         CaState::Open => 0,
         CaState::Disorder => 1,
+        CaState::Cwr => 2,
         CaState::Recovery => 3,
         CaState::Loss => 4,
     }
