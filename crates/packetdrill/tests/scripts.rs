@@ -144,6 +144,7 @@ scripts! {
     poll_of_a_listener
     poll_events
     push
+    push_in_a_long_write
     r01_exact_reset
     r01_reset_with_other_flags
     r01a_reset_while_an_ack_is_delayed

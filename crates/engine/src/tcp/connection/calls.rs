@@ -40,7 +40,7 @@ impl Connection {
         let taken = self.outgoing.push(&data[..data.len().min(room)]);
         self.pending.more = more;
         if !more {
-            self.pushed = self.recovery.scoreboard.position(self.end_of_data());
+            self.push_written();
         }
         Poll::Ready(Ok(taken))
     }
@@ -58,8 +58,46 @@ impl Connection {
         }
         let sent = self.outgoing.fill(room, spare, fill);
         self.pending.more = false;
-        self.pushed = self.recovery.scoreboard.position(self.end_of_data());
+        self.push_written();
         Some(sent)
+    }
+
+    /// A write has ended: its end is pushed (RFC 9293 section 3.9.1.2), and if it is long the data within.
+    #[inline]
+    fn push_written(&mut self) {
+        let end = self.recovery.scoreboard.position(self.end_of_data());
+        // What is still to be pushed within an earlier write stays.
+        if self.pushed >= self.written {
+            let is_long = end - self.written > u64::from(self.snd.max_wnd / 2);
+            self.pushed = if is_long { self.first_push(end) } else { end };
+        }
+        self.written = end;
+    }
+
+    /// Where a long write up to `end` is pushed first. What is sent at once is on its way before a receiver could
+    /// wait for the rest.
+    #[cold]
+    fn first_push(&self, end: u64) -> u64 {
+        let nxt = self.recovery.scoreboard.nxt();
+        let sent = if nxt < self.written { 0 } else { self.sendable_now() };
+        end.min(self.written.max(nxt) + u64::from(self.push_interval(sent)))
+    }
+
+    /// Data up to `pushed` was sent: determines what is pushed next.
+    #[cold]
+    pub(super) fn push_next(&mut self) {
+        self.pushed = self.written.min(self.pushed + u64::from(self.push_interval(0)));
+    }
+
+    /// After how many bytes of a write data is pushed, `sent` bytes of which are sent at once. As on Linux that is the
+    /// first boundary after half of the peer's largest window of the pieces into which a write is cut: whole
+    /// segments that fit half of the window and an IP packet.
+    fn push_interval(&self, sent: u32) -> u32 {
+        let half = self.snd.max_wnd / 2;
+        let whole = |bytes: u32| bytes - bytes % self.mss;
+        let piece = whole(half.min(u16::MAX.into())).max(self.mss);
+        let sent = whole(sent.min(piece));
+        sent + (half.saturating_sub(sent) / piece + 1) * piece
     }
 
     /// Removes `n` bytes of received data.

@@ -93,8 +93,10 @@ pub(crate) struct Connection {
     pub ack_policy: AckPolicy,
     /// The end of the last small segment sent, as a stream position: the Nagle algorithm.
     pub small: u64,
-    /// The end of the last write, as a stream position, unless more was to follow: PSH.
+    /// The next end of data that is pushed (PSH), as a stream position: within a long write, or the end of the last.
     pub pushed: u64,
+    /// The end of the last write, as a stream position, unless more was to follow.
+    pub written: u64,
     /// The ends of records that segments must not span.
     pub records: Option<Box<Records>>,
     pub settings: Settings,
@@ -223,6 +225,7 @@ impl Connection {
             ack_policy: AckPolicy::default(),
             small: 0,
             pushed: 0,
+            written: 0,
             records: None,
             settings: Settings::plain(),
             waits: UserInterest::default(),
@@ -277,6 +280,7 @@ impl Connection {
         self.marks = EcnState::new(opened.ecn);
         self.small = 0;
         self.pushed = 0;
+        self.written = 0;
         self.records = None;
         self.snd = opened.snd;
         self.rcv = opened.rcv;

@@ -213,6 +213,7 @@ impl Parked {
             AckPolicy::with(self.quick_acks.into(), self.interactive, self.last_data.get());
         connection.small = position;
         connection.pushed = position;
+        connection.written = position;
         connection.records = None;
         connection.settings =
             rare.map_or_else(|| Settings::common(self.nodelay, self.dscp), |rare| rare.settings.clone());
@@ -308,7 +309,7 @@ impl Connection {
         let Self {
             id: _, flow, template: _, state: _, negotiated, ts_offset, mss, search, snd, rcv, outgoing,
             send_limit, shared_in: _, incoming, reading, rtt, congestion, recovery, marks, timers: _, pending: _, ack_policy,
-            small: _, pushed: _, records: _, settings, waits, has_user: _, stalled_since: _, heard, sent, data_sent, probes: _,
+            small: _, pushed: _, written: _, records: _, settings, waits, has_user: _, stalled_since: _, heard, sent, data_sent, probes: _,
             soft_error: _, bytes, stats, fate: _, cold,
         } = self;
         let Cold { origin, opened, established, pacer: _, last_challenge, peer_user_timeout, losses } =

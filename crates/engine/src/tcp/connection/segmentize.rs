@@ -302,7 +302,13 @@ impl Connection {
             self.on_mtu_probe_sent(shared, now, plan.seq, plan.len);
         }
         let end_of_data = self.recovery.scoreboard.nxt() + u64::from(plan.len);
-        let pushed = plan.flags.contains(TcpFlags::PSH) && plan.len <= self.mss || self.pushed == end_of_data;
+        let mut pushed = self.pushed == end_of_data;
+        if plan.flags.contains(TcpFlags::PSH) {
+            pushed |= plan.len <= self.mss;
+            if self.pushed < self.written && self.pushed <= end_of_data {
+                self.push_next();
+            }
+        }
         self.recovery.scoreboard.push(plan.occupies(), count, now, pushed);
         self.recovery.note_use();
         if plan.len > 0 {

@@ -47,6 +47,7 @@ mod parked;
 mod peer;
 mod plan;
 mod prediction;
+mod push;
 mod random;
 mod repair;
 mod requirements;
