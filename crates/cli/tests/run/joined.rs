@@ -254,3 +254,35 @@ umount /run/netns/box; rm /run/netns/box; gone $(cat "$place/pid")
     assert_eq!(lines[..2], ["from the host", "not the loopback"], "{output:?}");
     assert_eq!(lines[2..], [r"b'\x00\x07'", "from the box"], "{output:?}");
 }
+
+/// However lastack ends, also while it makes its interface, the network is as it was.
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn no_interface_is_left_in_a_network_that_is_served() {
+    require_network();
+    let script = r#"
+links() { for i in $(seq 400); do left=$(in_box ip -o link | grep -v ': lo:' | wc -l); [ $left = 0 ] && break; sleep 0.02; done; echo "$1: $left left"; }
+box
+for device in tun veth without; do
+    option="--device $device"
+    [ $device != without ] || { mount -t tmpfs none /dev/net; option=; }
+    for signal in TERM KILL; do
+        $lastack run -q --detach $option --join /run/netns/box --host-loopback --pid "$place/pid"
+        in_box python3 -c "$ask" 10.0.2.2 8080
+        kill -$signal $(cat "$place/pid"); gone $(cat "$place/pid")
+        links "$device $signal"
+    done
+    in_box ip link set lo up; in_box ip route add default dev lo
+    code=0; $lastack run -q $option --join /run/netns/box || code=$?
+    in_box ip route del default dev lo
+    links "$device fails with $code"
+done
+"#;
+    let (output, _) = play(script);
+    let expected = ["tun", "veth", "without"].into_iter().flat_map(|device| {
+        let served = |signal: &str| ["from the host".to_owned(), format!("{device} {signal}: 0 left")];
+        let fails = format!("{device} fails with 125: 0 left");
+        served("TERM").into_iter().chain(served("KILL")).chain([fails])
+    });
+    assert_eq!(said(&output), expected.collect::<Vec<_>>(), "{output:?}");
+}

@@ -6,7 +6,7 @@ mod message;
 use std::{
     io,
     net::IpAddr,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
     thread,
     time::{Duration, Instant},
 };
@@ -100,6 +100,14 @@ impl Netlink {
     /// Creates a veth pair.
     pub fn create_veth(&mut self, near: VethEnd<'_>, far: VethEnd<'_>) -> Result<(), DeviceError> {
         self.call(veth(near, far), || format!("create the veth pair {} and {}", near.name, far.name))
+    }
+
+    /// Moves a link to another network namespace, where it is down.
+    pub fn move_to(&mut self, index: u32, namespace: BorrowedFd<'_>) -> Result<(), DeviceError> {
+        let body = LinkBody { index: index as i32, ..LinkBody::default() };
+        let mut message = Message::new(libc::RTM_NEWLINK, 0, &body);
+        message.attribute(libc::IFLA_NET_NS_FD, &namespace.as_raw_fd().to_ne_bytes());
+        self.call(message, || format!("move interface {index} to another network namespace"))
     }
 
     /// Removes a link; of a veth pair, both ends.

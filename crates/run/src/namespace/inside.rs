@@ -12,7 +12,7 @@ use std::{
     process,
 };
 
-use lastack_device::{DeviceKind, LinkSettings, Netlink, RouteSizes, netlink, tun, veth};
+use lastack_device::{DeviceKind, LinkSettings, Netlink, RouteSizes, netlink, tun};
 use nix::{
     errno::Errno,
     sched::CloneFlags,
@@ -25,15 +25,13 @@ use super::{
     channel::{Channel, Report},
     failure::StepResult,
     ids,
+    pair::{self, FarEnd},
     plan::{DeviceChoice, Network},
     resolv, sockets, ssh_config, supervisor, sysctls,
 };
 
 /// The hidden first argument.
 pub(super) const HIDDEN: &str = "__namespace";
-
-/// The other end if it is a veth pair.
-const FAR_END: &str = "lastack1";
 
 /// Queue length of a TUN interface in packets: bursts of several thousand datagrams, which no socket buffer limits once
 /// they are here.
@@ -109,8 +107,12 @@ impl Orders {
             }
         };
         self.end_with_launcher()?;
-        let mut inside =
-            Inside { plan: &self.plan, netlink: open_netlink()?, warnings: std::mem::take(&mut warnings) };
+        let mut inside = Inside {
+            plan: &self.plan,
+            netlink: open_netlink()?,
+            far_end: None,
+            warnings: std::mem::take(&mut warnings),
+        };
         let (fd, kind) = inside.make_device()?;
         inside.configure(kind)?;
         let inner = sockets::open(&self.plan.listeners)?;
@@ -163,17 +165,19 @@ fn open_netlink() -> Result<Netlink, Failure> {
 struct Inside<'a> {
     plan: &'a Plan,
     netlink: Netlink,
+    /// Of a veth pair.
+    far_end: Option<FarEnd>,
     warnings: Vec<Failure>,
 }
 
 impl Inside<'_> {
     fn make_device(&mut self) -> Result<(OwnedFd, DeviceKind), Failure> {
         let mut before = None;
+        let name = &self.plan.interface;
+        if self.plan.join.is_some() && self.plan.configure && netlink::index_of(name).is_ok() {
+            return Err(Errno::EEXIST).step(Step::Join, || format!("make the interface {name}"));
+        }
         if self.plan.device.allows(DeviceKind::Tun) {
-            let name = &self.plan.interface;
-            if self.plan.join.is_some() && self.plan.configure && netlink::index_of(name).is_ok() {
-                return Err(Errno::EEXIST).step(Step::Join, || format!("make the interface {name}"));
-            }
             let tap = self.plan.device == DeviceChoice::Tap;
             match if tap { tun::create_tap(name) } else { tun::create(name) } {
                 Ok(fd) => return Ok((fd, DeviceKind::Tun)),
@@ -183,9 +187,12 @@ impl Inside<'_> {
         if !self.plan.device.allows(DeviceKind::Veth) {
             return Err(*before.expect("TUN is allowed if veth is not"));
         }
-        match veth::create(&mut self.netlink, &self.plan.interface, FAR_END, self.plan.mtu as usize) {
-            Ok(fd) => Ok((fd, DeviceKind::Veth)),
-            Err(error) => Err(Failure { before, ..Failure::device(Step::Veth, &error) }),
+        match pair::create(name, self.plan.mtu as usize) {
+            Ok((fd, far_end)) => {
+                self.far_end = Some(far_end);
+                Ok((fd, DeviceKind::Veth))
+            }
+            Err(failure) => Err(Failure { before, ..failure }),
         }
     }
 
@@ -203,8 +210,8 @@ impl Inside<'_> {
         };
         self.network(|netlink, index| netlink.set_up(index, &settings))?;
         self.network(|netlink, index| netlink.await_running(index))?;
-        if kind == DeviceKind::Veth {
-            self.network(|netlink, _| netlink.await_running(netlink::index_of(FAR_END)?))?;
+        if let Some(far_end) = &mut self.far_end {
+            far_end.await_running()?;
         }
         let plan = self.plan;
         for network in plan.networks.iter().filter(|_| configure) {

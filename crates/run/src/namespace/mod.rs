@@ -20,6 +20,7 @@ mod ids;
 mod inside;
 mod job;
 mod join;
+mod pair;
 mod plan;
 mod processes;
 mod resolv;

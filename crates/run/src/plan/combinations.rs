@@ -9,7 +9,7 @@ use super::Network;
 use super::files::ensure_apart;
 use crate::inward::Published;
 use crate::live::Terminal;
-use crate::namespace::{DeviceChoice, Identity};
+use crate::namespace::Identity;
 use crate::options::Options;
 use crate::proxy::Proxy;
 
@@ -70,10 +70,6 @@ fn identity(args: &Options, root: bool) -> anyhow::Result<()> {
 
 /// The program's interface.
 fn join(args: &Options) -> anyhow::Result<()> {
-    ensure!(
-        args.join.is_none() || args.device != DeviceChoice::Veth,
-        "--device veth leaves its interfaces in the network that --join names: choose tun or tap, which end with lastack"
-    );
     ensure!(
         args.interface != "lo",
         "--interface lo is the loopback of the network: choose another name, such as tap0"
@@ -211,7 +207,5 @@ mod tests {
         assert!(identity(&options, true).unwrap_err().to_string().contains("add COMMAND"));
         options.identity = Identity::Same;
         assert!(identity(&options, false).is_ok());
-        (options.join, options.device) = (Some("1".to_owned()), DeviceChoice::Veth);
-        assert!(join(&options).unwrap_err().to_string().contains("choose tun or tap"));
     }
 }
