@@ -20,9 +20,7 @@ use crate::host::{Failure, Said};
 use crate::live::{INTERVAL, Shot, Shown};
 use crate::proxy::Refused;
 use crate::reached::Sent;
-use crate::report::{
-    Began, By, Bytes, IcmpSaid, Lost, Order, Outcome, Path, Proto, Rates, Record, peer_state,
-};
+use crate::report::{Began, By, Bytes, IcmpSaid, Order, Outcome, Path, Proto, Rates, Record, peer_state};
 
 /// The hint for an attempt to reach the host's loopback.
 pub const LOOPBACK_HINT: &str =
@@ -231,9 +229,24 @@ impl ConnectionReport {
         };
         record.facts = self.ledger.facts();
         self.figures(&mut record, program, host);
+        if over.is_none() && self.ledger.program_fin.get() && self.ledger.remote_fin.get() {
+            let missing = if record.lost.total() > 0 { "data" } else { "a FIN" };
+            record.note = Some(format!("both had closed, and {missing} had not arrived yet"));
+        }
         record.context.path = path;
         self.measured(&mut record);
         record
+    }
+
+    /// The program's side went on alone for a while. `has_all`: it has acknowledged all data.
+    pub fn prolong(&self, record: &mut Record, program: &TcpStream, has_all: bool) {
+        record.ended = self.opened.after(self.opened.clock.elapsed());
+        record.state = Some(peer_state(program.end().map_or_else(|| program.state(), |end| end.state)));
+        self.figures_of_program(record, program);
+        if has_all {
+            record.bytes.received = self.ledger.to_program.get();
+            record.lost.unread = 0;
+        }
     }
 
     /// The remote had accepted, and the program aborted: RST instead of the third segment of the handshake, as port
@@ -372,7 +385,8 @@ impl ConnectionReport {
         record.note = match (program, remote) {
             (true, false) => Some("the program had closed, the remote had not".to_owned()),
             (false, true) => Some("the remote had closed, the program had not".to_owned()),
-            (true, true) => Some("both had closed, and some data had not arrived".to_owned()),
+            // Which part had not arrived follows from the figures.
+            (true, true) => None,
             (false, false) => None,
         };
         record
@@ -436,26 +450,29 @@ impl ConnectionReport {
             true => Outstanding::default(),
             false => outstanding(host, ledger.fin_sent.get()).unwrap_or_default(),
         };
-        let (to_program, from_program) = match (program.end(), program.info()) {
-            // A closed connection has its counts of lost data; a live one reports what is in flight.
-            (Some(end), Ok(info)) => (end.lost.unsent + end.lost.unacked, info.bytes_received),
-            (None, Ok(info)) => ((info.unsent + info.unacked) as u64, info.bytes_received),
-            (_, Err(_)) => (0, 0),
-        };
-        record.bytes = Bytes {
-            sent: ledger.to_remote.get().saturating_sub(waiting.total()),
-            received: ledger.to_program.get().saturating_sub(to_program),
-        };
-        record.lost = Lost {
-            unsent: waiting.unsent + from_program.saturating_sub(ledger.to_remote.get()),
-            unacked: waiting.unacked,
-            unread: ledger.from_remote.get().saturating_sub(record.bytes.received),
-        };
+        let from_program = program.info().map_or(0, |info| info.bytes_received);
+        record.bytes.sent = ledger.to_remote.get().saturating_sub(waiting.total());
+        record.lost.unsent = waiting.unsent + from_program.saturating_sub(ledger.to_remote.get());
+        record.lost.unacked = waiting.unacked;
+        self.figures_of_program(record, program);
         record.facts.order = match (record.outcome, record.by) {
             (Outcome::Reset, By::Remote) => self.order_at_remote(record, waiting, host),
             (Outcome::Aborted, By::Program) => self.order_at_program(record),
             _ => Order::default(),
         };
+    }
+
+    /// The bytes delivered to the program, and lost on the way to it.
+    fn figures_of_program(&self, record: &mut Record, program: &TcpStream) {
+        let ledger = &self.ledger;
+        let to_program = match (program.end(), program.info()) {
+            // A closed connection has its counts of lost data; a live one reports what is in flight.
+            (Some(end), Ok(_)) => end.lost.unsent + end.lost.unacked,
+            (None, Ok(info)) => (info.unsent + info.unacked) as u64,
+            (_, Err(_)) => 0,
+        };
+        record.bytes.received = ledger.to_program.get().saturating_sub(to_program);
+        record.lost.unread = ledger.from_remote.get().saturating_sub(record.bytes.received);
     }
 
     /// What had reached the remote when it sent its reset.

@@ -24,13 +24,15 @@ use crate::account::ConnectionReport;
 use crate::budget::Slot;
 use crate::host::inner::Flow;
 use crate::host::urgent;
+use crate::inject::Held;
 use crate::inject::{Destination, Flow as FaultFlow};
 use crate::joined::{DESCRIPTORS, Joint, hinder, reset};
 use crate::localhost::listens;
+use crate::relay::Over;
 use crate::relay::Relay;
 use crate::report::Proto;
 use crate::run::Run;
-use crate::tcp::{Carried, Ended};
+use crate::tcp::{Carried, Ended, outlive};
 use crate::udp::published::PublishedPort;
 
 /// Polling intervals of the check for a listener inside.
@@ -475,7 +477,15 @@ async fn by_stack(
         never = Box::pin(find_process(run, inner, &account)) => match never {},
     };
     faults.count_at_end(&run.inject, &relay.faulty(), &account.ledger.gate, true);
-    run.record(account.relayed(over.as_ref(), &program, &client, run.path(&client)));
+    let mut record = account.relayed(over.as_ref(), &program, &client, run.path(&client));
+    if matches!(over, Some(Over::Injected(Held::Program))) {
+        let faulty = relay.faulty();
+        drop(client);
+        outlive(run, (&program, &faulty), (&account, &mut record), &live).await;
+        run.record(record);
+        return run.seen.urgent.forget(&inner.into());
+    }
+    run.record(record);
     run.seen.urgent.forget(&inner.into());
     if over.is_none() {
         // The client does not mistake the end of the run for the end of the stream.

@@ -433,10 +433,34 @@ async fn end(run: &Run, over: Option<Over>, waits: bool, connection: Box<Connect
     let flow = Flow { program: account.local(), remote: account.remote() };
     let faulty = FaultFlow::new(Proto::Tcp, flow.program, flow.remote);
     faults.count_at_end(&run.inject, &faulty, &account.ledger.gate, true);
-    run.record(account.relayed(over.as_ref(), &program, &host, run.path(&*host)));
+    let mut record = account.relayed(over.as_ref(), &program, &host, run.path(&*host));
+    if matches!(over, Some(Over::Injected(Held::Program))) {
+        drop(host);
+        outlive(run, (&program, &faulty), (&account, &mut record), &live).await;
+        run.record(record);
+        return run.seen.urgent.forget(&flow.into());
+    }
+    run.record(record);
     run.seen.urgent.forget(&flow.into());
     let remote_fin = account.ledger.remote_fin.get();
     Ended { program, host, flow, waits, remote_fin }.pass_on(run, over, &live).await;
+}
+
+/// A fault has ended the remote's side of a connection: the program learns of it when it sends something.
+pub async fn outlive(
+    run: &Run,
+    (program, flow): (&TcpStream, &FaultFlow),
+    (account, record): (&ConnectionReport, &mut Record),
+    live: &Live,
+) {
+    let has_all = tokio::select! {
+        has_all = run.inject.answered(flow) => has_all,
+        _ = program.closed() => false,
+        () = live.closing() => false,
+    };
+    account.prolong(record, program, has_all);
+    sleep(crate::inject::GRACE.saturating_sub(account.ledger.course.age())).await;
+    program.abort();
 }
 
 /// A connection whose relay has ended.
@@ -458,12 +482,14 @@ impl<H: Deref<Target = tokio::net::TcpStream>> Ended<H> {
     pub async fn pass_on(self, run: &Run, over: Option<Over>, live: &Live) {
         let Self { program, host, flow, waits, remote_fin } = self;
         match over {
-            // One side does not notice its end.
-            Some(Over::Injected(Held::Remote)) => live.closing().await,
-            Some(Over::Injected(Held::Program)) => {
-                drop(host);
-                live.closing().await;
-                program.abort();
+            // The remote does not know that the program has been reset: what it sends is answered with a reset.
+            Some(Over::Injected(Held::Remote)) => {
+                let mut byte = [0];
+                tokio::select! {
+                    _ = host.peek(&mut byte) => {}
+                    () = live.closing() => {}
+                }
+                close_with_reset(&*host);
             }
             // Reset, so that the program does not mistake the end of the run for the end of the stream: a FIN that the
             // remote has not sent would make a truncated stream look complete.

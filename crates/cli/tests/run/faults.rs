@@ -191,6 +191,63 @@ fn data_on_a_connection_whose_state_was_lost_is_reset() {
     assert_eq!(server.join(), [Err(std::io::ErrorKind::ConnectionReset)]);
 }
 
+/// What the program saw of a server that sends 20 KiB in two parts, and answers nothing else.
+fn of_a_sender(fault: &str, script: &str) -> (String, Ran, Result<usize, std::io::ErrorKind>) {
+    let server = Server::new("127.0.0.1", 1, |mut stream: TcpStream| {
+        stream.write_all(&[b'x'; 10 << 10]).and_then(|()| stream.write_all(&[b'x'; 10 << 10])).unwrap();
+        stream.read(&mut [0; 10]).map_err(|error| error.kind())
+    });
+    let begin =
+        format!("import socket, time\ns = socket.create_connection(('10.0.2.2', {}), 3)\n", server.port());
+    let ran = lastack(&["--host-loopback", "--inject", fault], &["python3", "-c", &(begin + script)]);
+    let seen = String::from_utf8(ran.output.stdout.clone()).unwrap();
+    let [at_server] = server.join()[..] else { panic!("{ran:?}") };
+    (seen, ran, at_server)
+}
+
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn a_remote_that_was_reset_answers_the_program_with_a_reset() {
+    require_all();
+    let script = "try:\n time.sleep(1.5)\n s.send(b'more')\n time.sleep(0.3)\n s.send(b'again')\n\
+                  except (ConnectionResetError, BrokenPipeError): print('reset')";
+    let (seen, ran, at_server) = of_a_sender("rst=remote:from=1s", script);
+    assert_eq!(seen, "reset\n", "{ran:?}");
+    assert_eq!(at_server, Err(std::io::ErrorKind::ConnectionReset));
+    let connection = ran.connection();
+    assert_eq!((&connection["cause"], &connection["by"]), (&"fault-injected".into(), &"lastack".into()));
+    assert!(
+        connection["duration_us"].as_u64() > Some(1_000_000),
+        "it ended when the program sent: {connection}"
+    );
+}
+
+/// RFC 9293 section 3.10.7.1: any segment that is not a reset is answered, an acknowledgment alone as well.
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn an_acknowledgment_alone_is_answered_by_a_remote_without_state() {
+    require_all();
+    let script = "n = 0\ntry:\n while d := s.recv(65536): n += len(d)\n print(n, 'EOF')\n\
+                  except OSError as e: print(n, type(e).__name__)";
+    for fault in ["half-open:after=10k:direction=down", "rst=remote:after=10k:direction=down"] {
+        let (seen, ran, at_server) = of_a_sender(fault, script);
+        assert_eq!(seen, "10240 ConnectionResetError\n", "{fault}: {ran:?}");
+        assert_eq!(at_server, Err(std::io::ErrorKind::ConnectionReset));
+        let connection = ran.connection();
+        assert_eq!(connection["octets"]["received"], 10240, "{fault}: {connection}");
+        assert_eq!(connection["lost"]["unread"], 0, "{fault}: {connection}");
+    }
+}
+
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn a_fin_that_was_cut_is_no_lost_data() {
+    require_all();
+    let (_, ran) = inject(&["cut-fin:direction=down"], 1);
+    let note = ran.connection()["note"].as_str().unwrap_or_default();
+    assert!(note.contains("a FIN had not arrived"), "{ran:?}");
+}
+
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
 fn a_rule_that_matches_nothing_is_reported() {

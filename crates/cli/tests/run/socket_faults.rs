@@ -66,7 +66,7 @@ fn faults_of_data_act_on_a_mapped_port() {
         ("rst:after=5000:direction=down", "ECONNRESET", 5000),
         ("rst:state=fin:direction=down", "ECONNRESET", 8192),
         ("half-open:after=5000:direction=down", "ECONNRESET", 5000),
-        ("rst=remote:after=5000:direction=down", "TIMEOUT", 5000),
+        ("rst=remote:after=5000:direction=down", "ECONNRESET", 5000),
         ("blackhole", "TIMEOUT", 0),
         ("blackhole:after=5000:direction=down", "TIMEOUT", 5000),
         ("zero-window", "TIMEOUT", 0),

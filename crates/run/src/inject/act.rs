@@ -1,12 +1,10 @@
 //! The effect of a fault on a connection as a whole: on its SYN, on its relay, at its end.
 
 use std::future::pending;
-use std::sync::Arc;
 use std::time::Duration;
 
 use lastack::TcpStream;
 use lastack_wire::icmp::IcmpError;
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::gate::Gate;
@@ -19,7 +17,7 @@ use crate::relay::Side;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Min delay of a reset after the connection is established: a program that sees the reset first would lose the data
 /// before it.
-pub(super) const GRACE: Duration = Duration::from_millis(20);
+pub(crate) const GRACE: Duration = Duration::from_millis(20);
 
 /// The faults for one connection.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +77,7 @@ impl AtSyn {
     }
 }
 
-/// Which side of a connection that a fault has ended is kept open silently until the run ends.
+/// Which side of a connection that a fault has ended does not know that: what it sends is answered with a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
     /// Neither.
@@ -221,7 +219,7 @@ impl Plan {
         }
     }
 
-    /// Waits until a fault ends the connection, and ends it. Returns which side is kept open silently.
+    /// Waits until a fault ends the connection, and ends it. Returns which side does not know that.
     ///
     /// `passed` is the number of bytes that have been relayed from a side; `reset_remote` makes the close of the host's
     /// socket a reset.
@@ -234,34 +232,26 @@ impl Plan {
         passed: impl Fn(Side) -> u64,
         reset_remote: impl Fn(),
     ) -> Held {
-        let established = Instant::now();
-        let fault = self.end(injector, gate, passed).await;
+        let (established, begun) = (Instant::now(), injector.elapsed());
+        let fault = self.end(injector, gate, &passed).await;
         injector.table().acted_on(flow, fault.rule);
         match &fault.kind {
-            Kind::Rst { to, .. } => {
-                if *to != Ends::Remote {
-                    sleep_until(established + GRACE).await;
-                    // The connection has ended in any case, and data before the reset should arrive. Nothing is relayed
-                    // between the last acknowledgment and the reset.
-                    let _late = timeout(PATIENCE, program.drained()).await;
-                    program.abort();
+            Kind::Rst { to: to @ (Ends::Program | Ends::Both), .. } => {
+                sleep_until(established + GRACE).await;
+                // The connection has ended in any case, and data before the reset should arrive. Nothing is relayed
+                // between the last acknowledgment and the reset.
+                let _late = timeout(PATIENCE, program.drained()).await;
+                program.abort();
+                if *to == Ends::Program {
+                    return Held::Remote;
                 }
-                if *to != Ends::Program {
-                    reset_remote();
-                }
-                match to {
-                    Ends::Both => Held::Neither,
-                    Ends::Program => Held::Remote,
-                    Ends::Remote => Held::Program,
-                }
+                reset_remote();
+                Held::Neither
             }
             _ => {
-                let _late = timeout(PATIENCE, program.drained()).await;
-                let notice: Arc<Notify> = injector.table().forget(flow);
+                injector.table().forget(flow, fault.rule, passed(Side::Remote), begun + GRACE);
                 reset_remote();
-                notice.notified().await;
-                program.abort();
-                Held::Neither
+                Held::Program
             }
         }
     }

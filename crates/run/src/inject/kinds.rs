@@ -38,7 +38,7 @@ pub const KINDS: [KindOf; 16] = [
         "rst",
         "program|remote|both",
         &["port", "proto", "direction", "after", "state", "seq"],
-        "a reset (default: to both ends)",
+        "a reset (default: to both ends); what the other end sends later is answered with RST",
     ),
     kind(
         "half-open",

@@ -17,6 +17,7 @@ use std::cell::Cell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+pub(crate) use act::GRACE;
 pub use act::{AtSyn, Held, Plan};
 pub use file::read as read_file;
 pub use gate::Gate;
@@ -158,6 +159,17 @@ impl Injector {
             missed: self.missed[index].get(),
         };
         self.rules.iter().enumerate().map(of).collect()
+    }
+
+    /// Waits until a remote that has lost the state of this connection has answered the program. Returns whether that had
+    /// acknowledged all that the remote had sent.
+    pub async fn answered(&self, flow: &Flow) -> bool {
+        let answered = self.table().answered(flow);
+        match answered {
+            Some(answered) => answered.notified().await,
+            None => std::future::pending().await,
+        }
+        self.table().has_all(flow)
     }
 
     /// The time since the run began.

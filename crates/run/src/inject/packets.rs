@@ -214,7 +214,7 @@ impl<L: Link> Faults<L> {
             return self.arrived.push_back((std::mem::take(packet), received));
         };
         if treatment.forgotten {
-            return self.answer_without_state(now, packet);
+            return self.answer_without_state(now, packet, &treatment);
         }
         if treatment.lost.is_some() {
             return self.say(&treatment, "lost");
@@ -243,12 +243,15 @@ impl<L: Link> Faults<L> {
     }
 
     /// The remote does not know the connection: RST, according to RFC 9293 section 3.10.7.1.
-    fn answer_without_state(&mut self, now: Instant, packet: &[u8]) {
+    fn answer_without_state(&mut self, now: Instant, packet: &[u8], treatment: &Treatment) {
         let Some(reset) = unknown(packet) else { return };
         self.inner.flush(now);
-        self.comments
-            .next("the remote does not know the connection, by lastack: --inject half-open".to_owned());
-        self.inner.send(now, &reset, &Transmit { header_len: reset.len() as u16, ..Transmit::default() });
+        self.say(treatment, "answered as unknown to the remote");
+        let transmit = Transmit { header_len: reset.len() as u16, ..Transmit::default() };
+        match treatment.due {
+            Some((due, _)) if due > now => self.hold(due, &reset, Way::Down(transmit)),
+            _ => self.inner.send(now, &reset, &transmit),
+        }
     }
 
     /// Takes the next packet of the link below.
@@ -611,13 +614,13 @@ mod tests {
     fn a_connection_without_state_is_answered_by_a_reset_as_in_the_rfc() {
         let (mut link, mut far, injector) = link(&["half-open"]);
         let flow = Flow::new(Proto::Tcp, LOCAL.parse().unwrap(), REMOTE.parse().unwrap());
-        let _notice = injector.table().forget(&flow);
-        send(&mut link, at(0), &segment(REMOTE, LOCAL, 1, TcpFlags::RST, b""));
-        assert!(received(&mut far, at(0)).is_empty(), "nothing of us is heard");
+        injector.table().forget(&flow, 0, 0, std::time::Duration::ZERO);
         send(&mut far, at(0), &segment(LOCAL, REMOTE, 1, TcpFlags::ACK, b"hello?"));
         assert!(received(&mut link, at(0)).is_empty());
         let heard = received(&mut far, at(0));
         assert_eq!((heard[0].flags, heard[0].seq), (TcpFlags::RST, 77));
+        send(&mut link, at(0), &segment(REMOTE, LOCAL, 1, TcpFlags::RST, b""));
+        assert!(received(&mut far, at(0)).is_empty(), "nothing of us is heard");
     }
 
     #[test]

@@ -42,11 +42,43 @@ struct State {
     faults: Vec<Fault>,
     up: Passed,
     down: Passed,
-    /// The remote has lost its state: the next segment of the program is answered with RST, and this is notified.
-    half_open: Option<Arc<Notify>>,
+    /// The remote has lost its state.
+    forgotten: Option<Forgotten>,
     acted: BTreeSet<usize>,
     /// Datagrams to the program that were lost or damaged.
     lost: u64,
+}
+
+/// A remote that has lost its state: segments of the program are answered with RST (RFC 9293 section 3.10.7.1).
+#[derive(Debug)]
+struct Forgotten {
+    /// Bytes that the remote had sent before. Until the program has acknowledged them, its segments crossed the loss on their
+    /// way.
+    bytes: u64,
+    /// It has, or has reset the connection.
+    begun: bool,
+    /// It has acknowledged them.
+    all: bool,
+    rule: usize,
+    /// The time since the run began before which no answer reaches the program.
+    earliest: Duration,
+    /// Notified when the program has been answered, or has reset the connection itself.
+    answered: Arc<Notify>,
+}
+
+impl Forgotten {
+    /// A segment from the program (`up`) or to it: whether the remote does not know its connection any more.
+    fn concerns(&mut self, up: bool, tcp: &TcpHeader, begin: Option<u32>) -> bool {
+        let end = begin.map(|begin| begin.wrapping_add(self.bytes as u32));
+        let all = end.is_none_or(|end| tcp.ack.wrapping_sub(end) < 1 << 31);
+        let reset = tcp.flags.contains(TcpFlags::RST);
+        self.all |= up && !reset && all;
+        self.begun |= up && (reset || all);
+        if up && self.begun {
+            self.answered.notify_one();
+        }
+        self.begun
+    }
 }
 
 /// What the faults did to a connection or flow that is over.
@@ -206,13 +238,24 @@ impl Table {
         }
     }
 
-    /// From now on the remote does not know the connection. The notification follows the reset to the program.
-    pub(super) fn forget(&mut self, flow: &Flow) -> Arc<Notify> {
-        let notice = Arc::new(Notify::new());
+    /// From now on the remote does not know the connection, on which it has sent this number of bytes.
+    /// `earliest`: the time since the run began before which no answer reaches the program.
+    pub(super) fn forget(&mut self, flow: &Flow, rule: usize, bytes: u64, earliest: Duration) {
         if let Some(state) = self.flows.get_mut(flow) {
-            state.half_open = Some(notice.clone());
+            let answered = Arc::default();
+            state.forgotten = Some(Forgotten { bytes, begun: false, all: false, rule, earliest, answered });
         }
-        notice
+    }
+
+    /// What is notified when such a remote has answered the program.
+    pub(super) fn answered(&self, flow: &Flow) -> Option<Arc<Notify>> {
+        let forgotten = self.flows.get(flow)?.forgotten.as_ref()?;
+        Some(forgotten.answered.clone())
+    }
+
+    /// Whether the program had acknowledged all that such a remote had sent.
+    pub(super) fn has_all(&self, flow: &Flow) -> bool {
+        self.flows.get(flow).and_then(|state| state.forgotten.as_ref()).is_some_and(|forgotten| forgotten.all)
     }
 
     /// The packets to which the rules are applied.
@@ -272,12 +315,12 @@ impl Table {
         let bytes = [state.up.bytes, state.down.bytes];
         let passed = if up { &mut state.up } else { &mut state.down };
         passed.count(look);
-        if let Some(notice) = &state.half_open {
+        if let (Some(forgotten), Some(tcp)) = (&mut state.forgotten, look.tcp)
+            && forgotten.concerns(up, tcp, state.down.begin)
+        {
             treatment.forgotten = true;
-            let reset = look.tcp.is_some_and(|tcp| tcp.flags.contains(TcpFlags::RST));
-            if up && !reset {
-                notice.notify_one();
-            }
+            treatment.due = Some((now + forgotten.earliest.saturating_sub(run), None));
+            treatment.rules.push(forgotten.rule);
             return treatment;
         }
         for fault in &mut state.faults {
@@ -552,10 +595,21 @@ mod tests {
     #[tokio::test]
     async fn a_half_open_connection_is_answered_when_it_sends() {
         let (mut table, flow) = table(&["half-open"]);
-        let notice = table.forget(&flow);
-        let ack = segment(1, TcpFlags::ACK);
-        assert!(treat(&mut table, flow, false, &ack, 0).forgotten, "nothing of us reaches it");
-        assert!(treat(&mut table, flow, true, &ack, 5).forgotten);
-        notice.notified().await;
+        assert!(table.answered(&flow).is_none());
+        let data = segment(101, TcpFlags::ACK);
+        treat(&mut table, flow, false, &data, 10);
+        table.forget(&flow, 0, 10, Duration::ZERO);
+        let ack = |ack| TcpHeader { ack, ..segment(1, TcpFlags::ACK) };
+        assert!(!treat(&mut table, flow, true, &ack(106), 0).forgotten, "it lacks data of before");
+        assert!(!treat(&mut table, flow, false, &data, 10).forgotten);
+        let treatment = treat(&mut table, flow, true, &ack(111), 0);
+        assert_eq!(
+            (treatment.forgotten, treatment.rules),
+            (true, vec![0]),
+            "an acknowledgment alone is answered"
+        );
+        assert!(treat(&mut table, flow, false, &data, 0).forgotten, "nothing of us reaches it");
+        table.answered(&flow).unwrap().notified().await;
+        assert!(table.has_all(&flow));
     }
 }

@@ -99,7 +99,12 @@ pub async fn part(parting: Parting, program: TcpStream, host: TcpStream, live: &
             let (gone, left) = if to == Ends::Program { (program, host) } else { (host, program) };
             reset(&gone);
             drop(gone);
-            live.closing().await;
+            let mut byte = [0];
+            tokio::select! {
+                // What it sends meets an end that does not know the connection.
+                _ = left.peek(&mut byte) => {}
+                () = live.closing() => {}
+            }
             reset(&left);
         }
         Parting::HalfOpen => {
