@@ -199,7 +199,13 @@ impl Recovery {
     }
 
     /// Max bytes in flight.
+    #[inline]
     pub fn window(&self, congestion: &Congestion, mss: u32) -> u32 {
+        if self.sack && self.is_open() { congestion.window() } else { self.window_of_phase(congestion, mss) }
+    }
+
+    #[inline(never)]
+    fn window_of_phase(&self, congestion: &Congestion, mss: u32) -> u32 {
         match self.phase {
             Phase::Cwr(..) | Phase::Recovery(..) => self.window,
             // Limited transmit: a segment for each duplicate ACK below the threshold.
@@ -214,7 +220,7 @@ impl Recovery {
     /// (RFC 5681 section 3.2 step 4).
     pub fn pipe(&self, mss: u32) -> u32 {
         // After a timeout they are the answers to spurious retransmissions.
-        let counted = matches!(self.phase, Phase::Cwr(..) | Phase::Recovery(..)) && !self.sack;
+        let counted = !self.sack && matches!(self.phase, Phase::Cwr(..) | Phase::Recovery(..));
         self.scoreboard.pipe().saturating_sub(if counted { self.duplicates.saturating_mul(mss) } else { 0 })
     }
 
