@@ -307,7 +307,7 @@ impl Flows {
     /// Passes this host's error about a datagram on to the program.
     pub(super) fn answer(&self, failure: &Failure, datagram: &Datagram) {
         let v6 = datagram.local.is_ipv6();
-        let error = failure.as_icmp(v6);
+        let error = failure.as_icmp_about_datagram(v6);
         // A closed port is reported as from the destination itself.
         let from = if error == IcmpError::port_unreachable(v6) { None } else { self.run.plan.gateway(v6) };
         self.reject(datagram, error, from);

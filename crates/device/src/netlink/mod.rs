@@ -136,6 +136,11 @@ impl Netlink {
         self.call(default_route(index, gateway, sizes), || format!("add the default route via {gateway}"))
     }
 
+    /// Excludes a network from the default route: the destination is unreachable (`ENETUNREACH`), at once.
+    pub fn add_no_route(&mut self, network: IpAddr, prefix: u8) -> Result<(), DeviceError> {
+        self.call(no_route(network, prefix), || format!("exclude {network}/{prefix} from the default route"))
+    }
+
     /// Waits until packets to this local address, on a link that is up, are accepted. For IPv6 that is shortly after
     /// [`add_address`](Self::add_address), even without duplicate address detection; earlier packets are lost.
     pub fn await_address(&mut self, address: IpAddr) -> Result<(), DeviceError> {
@@ -310,6 +315,21 @@ fn default_route(index: u32, gateway: IpAddr, sizes: RouteSizes) -> Message {
             }
         });
     }
+    message
+}
+
+fn no_route(network: IpAddr, prefix: u8) -> Message {
+    let body = RouteBody {
+        family: message::family(network),
+        destination_prefix: prefix,
+        table: libc::RT_TABLE_MAIN,
+        protocol: libc::RTPROT_STATIC,
+        scope: libc::RT_SCOPE_UNIVERSE,
+        kind: libc::RTN_THROW,
+        ..RouteBody::default()
+    };
+    let mut message = Message::new(libc::RTM_NEWROUTE, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &body);
+    message.attribute(libc::RTA_DST, &message::bytes(network));
     message
 }
 

@@ -39,6 +39,9 @@ pub enum Said {
     Host,
 }
 
+/// Code of "destination unreachable" (RFC 1122 section 3.2.2.1).
+const NETWORK_UNKNOWN: u8 = 6;
+
 impl Failure {
     /// From the error of a failed call, and the entry in the error queue of the socket.
     pub fn new(error: &io::Error, queued: Option<QueuedError>) -> Self {
@@ -93,6 +96,17 @@ impl Failure {
             ) => IcmpError::net_unreachable(v6),
             (_, libc::ECONNREFUSED) => IcmpError::port_unreachable(v6),
             _ => IcmpError::host_unreachable(v6),
+        }
+    }
+
+    /// The same for a datagram, whose socket gets an error only if it is a lasting one (RFC 1122 section 4.1.3.3): of a
+    /// host without a route the next call reports `ENETUNREACH`. ICMPv6 has no such error.
+    pub fn as_icmp_about_datagram(&self, v6: bool) -> IcmpError {
+        match (self.said, self.errno) {
+            (Said::NoRoute, libc::ENETUNREACH) if !v6 => {
+                IcmpError { code: NETWORK_UNKNOWN, ..IcmpError::net_unreachable(false) }
+            }
+            _ => self.as_icmp(v6),
         }
     }
 
@@ -171,5 +185,14 @@ mod tests {
         assert_eq!(failure.said, Said::NoPort);
         assert!(failure.to_string().contains("no free port"), "{failure}");
         assert_eq!(failure.as_icmp(false), IcmpError::host_unreachable(false));
+    }
+
+    #[test]
+    fn a_datagram_without_a_route_gets_a_lasting_error() {
+        let no_route = Failure::local(&io::Error::from_raw_os_error(libc::ENETUNREACH));
+        assert_eq!(no_route.as_icmp_about_datagram(false).to_string(), "destination network unknown (3/6)");
+        assert_eq!(no_route.as_icmp_about_datagram(true), IcmpError::net_unreachable(true));
+        let by_router = Failure { said: Said::Icmp(IcmpError::net_unreachable(false), None), ..no_route };
+        assert_eq!(by_router.as_icmp_about_datagram(false), IcmpError::net_unreachable(false));
     }
 }

@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fs, io,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     os::{
         fd::{AsFd, OwnedFd, RawFd},
         unix::ffi::OsStrExt,
@@ -36,6 +36,15 @@ pub(super) const HIDDEN: &str = "__namespace";
 /// Queue length of a TUN interface in packets: bursts of several thousand datagrams, which no socket buffer limits once
 /// they are here.
 const QUEUE: u32 = 16_384;
+
+/// 240.0.0.0/4 except for the network of 255.255.255.255. The stack does not carry these addresses (RFC 1112 section 4),
+/// so the program learns at once that it cannot reach them.
+const RESERVED: [(Ipv4Addr, u8); 4] = [
+    (Ipv4Addr::new(240, 0, 0, 0), 5),
+    (Ipv4Addr::new(248, 0, 0, 0), 6),
+    (Ipv4Addr::new(252, 0, 0, 0), 7),
+    (Ipv4Addr::new(254, 0, 0, 0), 8),
+];
 
 /// Exit status of this process if it does not become the guest. The launcher ignores it.
 pub(super) const FAILED: i32 = 125;
@@ -221,6 +230,11 @@ impl Inside<'_> {
                     self.warnings.push(failure)
                 }
                 other => other?,
+            }
+        }
+        if configure && plan.join.is_none() && plan.networks.iter().any(|network| network.address.is_ipv4()) {
+            for (network, prefix) in RESERVED {
+                self.network(|netlink, _| netlink.add_no_route(network.into(), prefix))?;
             }
         }
         Ok(())
