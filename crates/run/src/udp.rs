@@ -25,7 +25,7 @@ use super::closing::Live;
 use super::conclude::Screened;
 use super::dns::Questions;
 use super::plan::Route;
-use crate::host::datagrams::{Heard, MAX_SEGMENTS, Shape};
+use crate::host::datagrams::{Heard, MAX_SEGMENTS, Shape, is_dropped};
 use crate::host::error_queue::QueuedError;
 use crate::host::{Failure, Said, Source};
 use groups::Groups;
@@ -177,10 +177,15 @@ impl Flows {
         }
         let account = mapping.account(first.local, &self.run);
         account.sending(first.ip);
+        if to.ip().is_multicast() && first.ip.hop_limit == 0 {
+            // It must not leave the host (RFC 1112 section 6.1), whose other members in its network have got it.
+            return account
+                .note(Some("sent with TTL 0: for members in the program's own network only".to_owned()));
+        }
         let destination = self.run.destination(first.local, to);
         match mapping.send(to, (&destination, first.local), payload, shape) {
             Ok(()) => account.sent(payload.len(), group.len()),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            Err(error) if error.kind() == ErrorKind::WouldBlock || is_dropped(&error) => {
                 self.run.report.count(|summary| summary.dropped += group.len() as u64);
             }
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => self.too_large(&mapping, group),

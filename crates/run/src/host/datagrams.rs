@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use lastack::IpFields;
+use nix::errno::Errno;
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage, recvmmsg, sendmsg,
     setsockopt, sockopt,
@@ -184,8 +185,9 @@ impl DatagramSocket {
         control.extend(size.as_ref().map(ControlMessage::UdpGsoSegments));
         let (bytes, to) = ([IoSlice::new(payload)], SockaddrStorage::from(to));
         let send = || sendmsg(self.fd(), &bytes, &control, MsgFlags::MSG_DONTWAIT, Some(&to));
-        // The first failure may be the error of an earlier datagram, which is also in the error queue.
-        match send().or_else(|_| send()) {
+        // The first failure may be the error of an earlier datagram, which is also in the error queue; not that of a full
+        // queue, which may have taken a part of a group.
+        match send().or_else(|errno| if is_full(errno) { Err(errno) } else { send() }) {
             Ok(_) => Ok(()),
             Err(errno) => Err(errno.into()),
         }
@@ -283,6 +285,17 @@ fn read(message: &RecvMsg<'_, '_, SockaddrStorage>) -> (usize, Option<SocketAddr
     });
     let shape = Shape { segment_size: size, ip: header_fields(controls()) };
     (message.bytes, message.address.as_ref().and_then(socket_address), shape)
+}
+
+/// Whether the queue of this host's device has dropped what was sent, or there was no memory for it. Only sockets with an
+/// error queue are told (udp_send_skb): a loss as in any network.
+pub fn is_full(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOBUFS | Errno::ENOMEM)
+}
+
+/// As [`is_full`], of the error of a call.
+pub fn is_dropped(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|errno| is_full(Errno::from_raw(errno)))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
+use super::datagrams::is_dropped;
 use super::error_queue::{self, QueuedError};
 use super::failure::Failure;
 use super::scratch;
@@ -113,7 +114,7 @@ impl Ping {
         // The first failure may be the error of an earlier request, which is also in the error queue.
         match socket.send(&message).or_else(|_| socket.send(&message)) {
             Ok(_) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_dropped(&error) => Ok(()),
             // The error queue has the MTU, and identifies the request.
             Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) && message.len() < LONGEST => Ok(()),
             Err(error) => Err(NotSent { failure: Failure::local(&error), mtu: None }),

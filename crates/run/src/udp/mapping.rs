@@ -15,7 +15,7 @@ use crate::Run;
 use crate::budget::Slot;
 use crate::flow::FlowAccount;
 use crate::host::Source;
-use crate::host::datagrams::{DatagramSocket, Shape};
+use crate::host::datagrams::{DatagramSocket, Shape, is_dropped};
 use crate::host::socket::errno_name;
 use crate::proxy::{Association, Destination, Proxy, Refused};
 use crate::report::Proto;
@@ -61,6 +61,8 @@ pub struct Mapping {
     changed: Notify,
     /// Datagrams that the host's socket had no room for.
     up: RefCell<Waiting>,
+    /// Datagrams that this host has dropped after they had waited.
+    lost: Cell<u64>,
     /// Datagrams that the stack had no room for.
     down: RefCell<VecDeque<(SocketAddr, Vec<u8>, Shape)>>,
 }
@@ -109,6 +111,7 @@ impl Mapping {
             for_groups: Cell::new(false),
             changed: Notify::new(),
             up: RefCell::default(),
+            lost: Cell::default(),
             down: RefCell::default(),
         };
         Ok((mapping, taken))
@@ -217,6 +220,11 @@ impl Mapping {
         while let Some(Queued { to, named, payload, shape }) = up.datagrams.front() {
             match self.socket.send(*to, (&named.0, named.1), payload, *shape) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if is_dropped(&error) => {
+                    let datagrams =
+                        shape.segment_size.map_or(1, |size| payload.len().div_ceil(size.max(1).into()));
+                    self.lost.set(self.lost.get() + datagrams as u64);
+                }
                 // An error about the remote reaches the program by the error queue.
                 _ => {}
             }
@@ -317,7 +325,7 @@ impl Mapping {
 
     /// Writes the records of all its remotes.
     pub fn end(&self, run: &Run) {
-        let dropped = self.socket.dropped();
+        let dropped = self.socket.dropped() + self.lost.take();
         run.report.count(|summary| summary.dropped += dropped);
         let remotes = std::mem::take(&mut *self.remotes.borrow_mut());
         let answered = remotes.iter().filter(|(_, account)| account.has_answered());
