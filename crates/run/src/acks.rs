@@ -26,6 +26,9 @@ const FIRST_LOOK: Duration = Duration::from_millis(4);
 /// The max of the first delay: it doubles each time the remote has answered with data before it is over, as it does in an
 /// exchange of requests and responses. Linux delays its ACKs as long in such an exchange.
 const MAX_FIRST_LOOK: Duration = Duration::from_millis(64);
+/// The first delay once data flows in one direction only, and the kernel has been polled in vain: a remote on this machine
+/// acknowledges as soon as it has read.
+const SOON: Duration = Duration::from_millis(1);
 const MAX_PAUSE: Duration = Duration::from_millis(250);
 /// After this number of writes in one direction only, the kernel is polled at once: no data will come back that implies
 /// an acknowledgment.
@@ -58,6 +61,10 @@ pub struct Acks<'a> {
     first_look: Cell<Duration>,
     /// Data is waiting to be acknowledged, and the host's kernel is not polled yet.
     waiting: Cell<bool>,
+    /// A poll after [`SOON`] was started since the last acknowledgment: without progress polls become less frequent.
+    soon: Cell<bool>,
+    /// It is to be started.
+    start_soon: Cell<bool>,
 }
 
 /// What a connection waits for while data is in flight, or while the program probes; nothing while it is idle.
@@ -75,15 +82,34 @@ impl<'a> Acks<'a> {
         let (sure, acked) = (Cell::new(0), Cell::new(0));
         let (fin_sure, writes, answers) = (Cell::new(false), Cell::new(0), Cell::new(0));
         let (first_look, waiting) = (Cell::new(FIRST_LOOK), Cell::new(false));
-        Self { program, host, ledger, sure, fin_sure, acked, writes, answers, first_look, waiting }
+        let (soon, start_soon) = (Cell::new(false), Cell::new(false));
+        Self {
+            program,
+            host,
+            ledger,
+            sure,
+            fin_sure,
+            acked,
+            writes,
+            answers,
+            first_look,
+            waiting,
+            soon,
+            start_soon,
+        }
     }
 
     /// Data of the program was written to the host's socket.
     pub fn wrote(&self) {
         let writes = self.writes.get() + 1;
         self.writes.set(writes);
-        if writes < ONE_WAY || !self.look() {
+        if writes < ONE_WAY {
             self.waiting.set(true);
+        } else if !self.look() {
+            self.waiting.set(true);
+            if !self.soon.replace(true) {
+                self.start_soon.set(true);
+            }
         }
     }
 
@@ -122,6 +148,7 @@ impl<'a> Acks<'a> {
     }
 
     fn acknowledge(&self) {
+        self.soon.set(false);
         let _over = self.program.acknowledge(self.sure.get(), self.fin_sure.get());
     }
 
@@ -158,14 +185,16 @@ impl<'a> Acks<'a> {
         {
             *probe = Some(Box::pin(self.answer_probe()));
         }
+        if self.start_soon.take() {
+            *look = Some(Box::pin(self.look_again(failed, SOON)));
+        }
         while !is_pending(look, cx) && self.waiting.take() && self.is_waiting() {
-            *look = Some(Box::pin(self.look_again(failed)));
+            *look = Some(Box::pin(self.look_again(failed, self.first_look.get())));
         }
     }
 
     /// Polls until nothing waits any more.
-    async fn look_again(&self, failed: &Cell<Option<i32>>) {
-        let mut pause = self.first_look.get();
+    async fn look_again(&self, failed: &Cell<Option<i32>>, mut pause: Duration) {
         while self.is_waiting() {
             let answers = self.answers.get();
             sleep(pause).await;
