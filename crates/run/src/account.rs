@@ -323,6 +323,7 @@ impl ConnectionReport {
             Some(Err(Parted::Evicted)) => {
                 self.out_of_descriptors("closed to stay within the limit of descriptors (ulimit -n)")
             }
+            Some(Err(Parted::Gone(_))) => self.closed_alone(),
             Some(Err(Parted::Injected(_))) => {
                 self.record(Outcome::Reset, By::Lastack, Some(Rule::RstAbort), TcpState::Established)
             }

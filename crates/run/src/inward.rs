@@ -446,7 +446,7 @@ async fn by_stack(
     let live = run.live.enter();
     let flow = FaultFlow::new(Proto::Tcp, to, from);
     let faults = run.inject.inward(flow, &destination(from, to.port()));
-    if hinder(run, (&faults, flow), &account, &live).await {
+    if hinder(run, (&faults, flow), &account, &live, failed(&client)).await {
         return reset(&client);
     }
     let connecting = async {
@@ -502,7 +502,7 @@ async fn by_loopback(run: &Run, (client, from): (TcpStream, SocketAddr), to: Soc
     let live = run.live.enter();
     let flow = FaultFlow::new(Proto::Tcp, to, from);
     let faults = run.inject.between_sockets(flow, &destination(from, to.port()));
-    if hinder(run, (&faults, flow), &account, &live).await {
+    if hinder(run, (&faults, flow), &account, &live, failed(&client)).await {
         return reset(&client);
     }
     let program = match live.unless_closing(connect_inside(run, to)).await.unwrap_or_else(not_answered) {
@@ -525,6 +525,11 @@ async fn by_loopback(run: &Run, (client, from): (TcpStream, SocketAddr), to: Soc
         () = joint.run(run, &account, &live, &slot) => {}
         never = find_process(run, inner, &account) => match never {},
     }
+}
+
+/// Waits until a client, which is not read, has reset its connection.
+async fn failed(client: &TcpStream) {
+    let _failed = client.ready(tokio::io::Interest::ERROR).await;
 }
 
 /// The run ends before.

@@ -17,7 +17,7 @@ use crate::account::ConnectionReport;
 use crate::budget::Slot;
 use crate::host::inner::{Flow, Inner};
 use crate::inject::{Destination, Flow as FaultFlow};
-use crate::joined::{DESCRIPTORS, Joint, hinder, reset};
+use crate::joined::{DESCRIPTORS, Joint, gone, hinder, reset};
 use crate::namespace::Listener;
 use crate::report::Proto;
 use crate::run::Run;
@@ -118,11 +118,14 @@ async fn accept(run: &Rc<Run>, listener: &TcpListener, at: SocketAddr) {
 /// Returns whether the host accepted.
 async fn connection(run: &Run, program: TcpStream, (from, at): (SocketAddr, SocketAddr), slot: Slot) -> bool {
     let account = run.show(ConnectionReport::new(from, at));
+    // At once, as the program may close its socket soon.
+    let process = run.owner(Flow { program: from, remote: at });
+    account.context.change(|context| context.process = process);
     let live = run.live.enter();
     let flow = FaultFlow::new(Proto::Tcp, from, at);
     let to = Destination { proto: Proto::Tcp, remote: at, actual: None, name: Some("localhost") };
     let faults = run.inject.between_sockets(flow, &to);
-    if hinder(run, (&faults, flow), &account, &live).await {
+    if hinder(run, (&faults, flow), &account, &live, gone(run, &program)).await {
         reset(&program);
         return true;
     }

@@ -51,7 +51,7 @@ fn a_mapped_port_ends_connections_as_the_host_does() {
             let without = direct(what, host, port, &[]);
             let ran = lastack(&["--map-localhost", &port.to_string()], &client(what, host, port, &[]));
             assert_eq!((ran.seen().data(), ran.seen().end()), (without.data(), without.end()), "{ran:?}");
-            ran.connection();
+            assert_eq!(ran.connection()["comm"], "python3", "{ran:?}");
             server.join();
         }
         // The other way round.

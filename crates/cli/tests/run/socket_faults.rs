@@ -224,3 +224,28 @@ fn a_program_that_uses_the_hosts_name_for_a_mapped_port_is_hit() {
         server.join();
     }
 }
+
+/// Otherwise its descriptors would be kept, and its end would not be reported, until the fault is over.
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn a_program_that_is_gone_is_noticed_in_a_black_hole() {
+    require_all();
+    for (fault, cause) in [("blackhole:after=1", "fault-injected"), ("blackhole", "fault-injected")] {
+        // Held open until the test has ended.
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = server.local_addr().unwrap().port().to_string();
+        let report = tempfile::NamedTempFile::new().unwrap();
+        let connect = "import socket, sys; s = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); s.send(b'ab')";
+        let script = format!(
+            "python3 -c \"$0\" {port}; for i in $(seq 600); do grep -q '\"connection\"' {0} && exit 0; sleep 0.1; done; exit 1",
+            report.path().display()
+        );
+        let mut command = Command::new(LASTACK);
+        command.args(["run", "--json", "-o"]).arg(report.path());
+        command.args(["--map-localhost", &port, "--inject", fault, "--", "sh", "-c", &script, connect]);
+        let output = crate::support::finish(&mut command);
+        let ran = crate::support::read_report(output, &std::fs::read_to_string(report.path()).unwrap());
+        assert!(ran.output.status.success(), "{fault}: {ran:?}");
+        assert_eq!(ran.connection()["cause"], cause, "{fault}: {ran:?}");
+    }
+}

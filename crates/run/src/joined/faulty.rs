@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{Parted, reset};
 use crate::account::ConnectionReport;
 use crate::closing::Live;
-use crate::host::urgent;
+use crate::host::{inner, urgent};
 use crate::inject::{AtSyn, Ends, Flow, OnData, Parting, Plan as Faults};
 use crate::relay::{RelayStats, Side};
 use crate::run::Run;
@@ -31,22 +31,27 @@ struct Piece {
 }
 
 /// A connection that the kernel has accepted, before it is passed on: whether a fault prevents that. The connection is
-/// then recorded.
+/// then recorded. `gone`: its client has given up.
 pub async fn hinder(
     run: &Run,
     (faults, flow): (&Faults, Flow),
     account: &ConnectionReport,
     live: &Live,
+    gone: impl Future<Output = ()>,
 ) -> bool {
     match faults.answer_to_socket(&run.inject, &flow) {
         None => false,
-        Some(AtSyn::Silence(until)) => tokio::select! {
-            () = sleep(until.saturating_sub(run.inject.elapsed())) => false,
-            () = live.closing() => {
+        Some(AtSyn::Silence(until)) => {
+            let healed = tokio::select! {
+                () = sleep(until.saturating_sub(run.inject.elapsed())) => true,
+                () = gone => false,
+                () = live.closing() => false,
+            };
+            if !healed {
                 run.record(account.answered_by_fault(None, false));
-                true
             }
-        },
+            !healed
+        }
         Some(_) => {
             run.record(account.answered_by_fault(None, true));
             true
@@ -120,6 +125,35 @@ pub async fn part(parting: Parting, program: TcpStream, host: TcpStream, live: &
     }
 }
 
+/// Waits until no process has the program's end of a connection any more: nothing is read, so that neither its FIN nor its
+/// RST is seen.
+pub async fn gone(run: &Run, program: &TcpStream) {
+    let (Ok(theirs), Ok(ours)) = (program.peer_addr(), program.local_addr()) else { return };
+    let ends = inner::Flow { program: theirs, remote: ours };
+    let mut pause = GONE_FIRST;
+    loop {
+        sleep(pause).await;
+        pause = (pause * 2).min(GONE_MAX);
+        match run.inner.look(ends) {
+            // A connection that the program has not accepted yet has no process either.
+            Ok(Some(found))
+                if !found.orphan || matches!(found.state, SYN_RECV | ESTABLISHED | CLOSE_WAIT) => {}
+            Ok(_) => return,
+            // The system does not report it.
+            Err(_) => return std::future::pending().await,
+        }
+    }
+}
+
+/// include/net/tcp_states.h.
+const ESTABLISHED: u8 = 1;
+const SYN_RECV: u8 = 3;
+const CLOSE_WAIT: u8 = 8;
+
+/// Polling of whether the program has its end: first delay, and interval.
+const GONE_FIRST: Duration = Duration::from_millis(100);
+const GONE_MAX: Duration = Duration::from_secs(1);
+
 /// One direction.
 struct Way<'a> {
     run: &'a Run,
@@ -167,6 +201,15 @@ impl Way<'_> {
         sleep(rest.saturating_add(Duration::from_millis(1))).await;
     }
 
+    /// As [`wait`](Self::wait), for a direction in which nothing passes, unless the program is gone before.
+    async fn hold(&self, stalled: (usize, Duration)) -> Result<(), Parted> {
+        let program = if self.side == Side::Program { self.from } else { self.to };
+        tokio::select! {
+            () = self.wait(stalled) => Ok(()),
+            () = gone(self.run, program) => Err(Parted::Gone(stalled.1)),
+        }
+    }
+
     /// Waits until all that was read is written.
     async fn drained(&self) {
         let written = || match self.side {
@@ -192,7 +235,7 @@ impl Way<'_> {
             let effect = self.effect(turn);
             turn += 1;
             if let Some(stalled) = effect.stalled {
-                self.wait(stalled).await;
+                self.hold(stalled).await?;
                 continue;
             }
             // A fault has closed the gate meanwhile if there is no room.

@@ -3,7 +3,7 @@
 
 mod faulty;
 
-pub use faulty::hinder;
+pub use faulty::{gone, hinder};
 
 use std::cell::Cell;
 use std::io;
@@ -17,6 +17,7 @@ use nix::unistd::pipe2;
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 use crate::account::ConnectionReport;
 use crate::budget::Slot;
@@ -58,6 +59,9 @@ pub enum Parted {
     Evicted,
     /// An injected fault ended it.
     Injected(Parting),
+    /// The program has closed and released its socket, or reset it, while a fault holds everything up: the remote does
+    /// not notice, until this time since the run began.
+    Gone(Duration),
 }
 
 impl Parted {
@@ -99,6 +103,15 @@ impl Joint {
             Some(Ok(())) => {}
             Some(Err(Parted::Injected(parting))) => {
                 Box::pin(faulty::part(parting, program, host, live)).await
+            }
+            Some(Err(Parted::Gone(until))) => {
+                drop(program);
+                tokio::select! {
+                    () = sleep(until.saturating_sub(run.inject.elapsed())) => {}
+                    () = slot.evicted() => {}
+                    () = live.closing() => {}
+                }
+                reset(&host);
             }
             // A reset of either side, or an unfinished stream, is a reset for both.
             _ => [&program, &host].into_iter().for_each(reset),
