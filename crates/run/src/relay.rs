@@ -36,6 +36,12 @@ pub use running::Running;
 /// Max bytes of a turn: the other connections have theirs, and the driver sends these bytes while they are in the CPU's
 /// cache.
 const TURN: usize = 256 * 1024;
+/// Max data of the program that the stack holds for the host's socket; more is of no use so near to the program. Without
+/// this limit the program's kernel sends what its congestion windows allow, which differ by a factor of 40 after slow start,
+/// and all of it waits in the device's queue, so that connections with small windows wait behind those with large ones.
+const MAX_WINDOW: u32 = 1 << 20;
+/// A connection that has sent this much sends bulk data: from then on the limit applies.
+const BULK: u64 = 128 * 1024;
 /// How long to wait without progress, once one side has ended, for the other side to take the preceding data.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Minimum delay of a reset after the connection is established. On a network it would arrive at least an RTT later;
@@ -227,7 +233,12 @@ impl<'a> Relay<'a> {
 
     /// Data of the program was written to the host's socket.
     fn passed_up(&self, bytes: usize) {
+        let before = self.ledger.to_remote.get();
         add(&self.ledger.to_remote, bytes);
+        if before < BULK && self.ledger.to_remote.get() >= BULK {
+            // Fails only on a connection that has ended, which the next poll sees.
+            let _over = self.program.set_recv_buffer_size(MAX_WINDOW);
+        }
         self.acks.wrote();
     }
 

@@ -1,6 +1,7 @@
-//! Socket options about buffers and packet sizes: `TCP_NOTSENT_LOWAT`, `MSG_EOR`, `IP_MTU_DISCOVER`.
+//! Socket options about buffers and packet sizes: `SO_RCVBUF`, `TCP_NOTSENT_LOWAT`, `MSG_EOR`, `IP_MTU_DISCOVER`.
 
 use crate::tcp::TcpStream;
+use crate::tcp::socket::check_recv_buffer;
 use crate::tcp::stream::poll_tcp;
 use std::io;
 
@@ -23,6 +24,25 @@ impl TcpStream {
     /// None while the stream exists.
     pub fn not_sent_low_water(&self) -> io::Result<Option<u32>> {
         self.call(|tcp| Ok(tcp.not_sent_low_water()))
+    }
+
+    /// Limits the receive buffer (`SO_RCVBUF`) from now on, up to the host's
+    /// [`receive_buffer`](crate::TcpConfig::receive_buffer), instead of tuning it automatically. A window that was advertised
+    /// before is not taken back.
+    ///
+    /// # Errors
+    /// `InvalidInput` below 536 or above 1 GiB.
+    pub fn set_recv_buffer_size(&self, bytes: u32) -> io::Result<()> {
+        check_recv_buffer(bytes)?;
+        self.set(|tcp| tcp.set_receive_buffer(Some(bytes as usize)))
+    }
+
+    /// The limit of the receive buffer: what was set, or the host's.
+    ///
+    /// # Errors
+    /// None while the stream exists.
+    pub fn recv_buffer_size(&self) -> io::Result<u32> {
+        self.call(|tcp| Ok(tcp.receive_buffer() as u32))
     }
 
     /// `IP_MTU_DISCOVER`. `false` is `IP_PMTUDISC_DONT`: IPv4 segments are sent without DF, and ICMP errors do not

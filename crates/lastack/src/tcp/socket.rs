@@ -14,6 +14,15 @@ const MIN_SEGMENT: u16 = 88;
 /// As [`TcpConfig::send_buffer`](crate::TcpConfig::send_buffer) has it.
 const BUFFER: std::ops::RangeInclusive<u32> = 536..=1 << 30;
 
+/// An error if a receive buffer cannot have this size.
+pub(super) fn check_recv_buffer(bytes: u32) -> io::Result<()> {
+    if BUFFER.contains(&bytes) {
+        Ok(())
+    } else {
+        Err(invalid("the receive buffer must have from 536 bytes to 1 GiB"))
+    }
+}
+
 /// A TCP socket that is not connected yet, with the API of tokio's. Options set here apply from the first segment on,
 /// that is, to the SYN or SYN|ACK too.
 ///
@@ -301,9 +310,7 @@ impl TcpSocket {
     /// # Errors
     /// `InvalidInput` below 536 or above 1 GiB.
     pub fn set_recv_buffer_size(&self, bytes: u32) -> io::Result<()> {
-        if !BUFFER.contains(&bytes) {
-            return Err(invalid("the receive buffer must have from 536 bytes to 1 GiB"));
-        }
+        check_recv_buffer(bytes)?;
         self.set(|options| options.receive_buffer = Some(bytes as usize))
     }
 

@@ -338,6 +338,14 @@ async fn a_receive_buffer_bounds_the_window() {
     assert!((8_000..=10_000).contains(&unread), "{unread}");
     let mut all = vec![0; 50_000];
     far.read_exact(&mut all).await.unwrap();
+    // And of a connection that exists.
+    assert_eq!(far.set_recv_buffer_size(500).unwrap_err().kind(), ErrorKind::InvalidInput);
+    far.set_recv_buffer_size(20_000).unwrap();
+    assert_eq!(far.recv_buffer_size().unwrap(), 20_000);
+    near.try_write(&[7; 50_000]).unwrap();
+    sleep(Duration::from_secs(5)).await;
+    let unread = far.info().unwrap().unread;
+    assert!((18_000..=20_000).contains(&unread), "{unread}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -133,6 +133,30 @@ impl Carried {
     }
 }
 
+/// Otherwise one upload fills the queue of the device with all that its congestion window allows, and others wait behind it.
+#[tokio::test]
+async fn the_window_for_bulk_data_is_limited() {
+    let Carried { mut near, far, host, mut server, account } = Carried::begin().await;
+    let (inner, urgent) = (Inner::new(None), crate::tap::Urgent::default());
+    let relay = Relay::new(&far, &host, &account.ledger, &inner, &urgent, None);
+    let exchange = async {
+        let unlimited = far.recv_buffer_size().unwrap();
+        assert!(unlimited > super::MAX_WINDOW);
+        for (bytes, limit) in
+            [(1000, unlimited), (super::BULK as usize, super::MAX_WINDOW), (8 << 20, super::MAX_WINDOW)]
+        {
+            let (data, mut received) = (vec![7; bytes], vec![0; bytes]);
+            let (sent, read) = tokio::join!(near.write_all(&data), server.read_exact(&mut received));
+            assert_eq!((sent.unwrap(), read.unwrap()), ((), bytes));
+            assert_eq!(far.recv_buffer_size().unwrap(), limit, "{bytes}");
+        }
+    };
+    tokio::select! {
+        over = relay.run() => panic!("{over:?}"),
+        () = exchange => {}
+    }
+}
+
 /// What the program sends while lastack still holds the reset back is not the reason of that reset.
 #[tokio::test]
 async fn data_after_a_reset_is_not_called_unread() {
