@@ -174,11 +174,17 @@ impl Run {
         self.screened.borrow_mut().remove(&flow);
         let seen_as = record.context.seen_as.unwrap_or(record.remote);
         let seen = Flow { remote: seen_as, ..flow };
-        let (injected, lost) = self.inject.leave(&seen);
-        record.context.injected.extend(injected);
-        record.lose_datagrams(lost);
+        let effect = self.inject.leave(&seen);
+        record.context.injected.extend(effect.rules);
+        record.lose_datagrams(effect.swallowed, effect.lost);
+        if record.proto == Proto::Udp {
+            record.ended = record.ended.max(effect.last.unwrap_or(record.ended));
+        }
         if matches!(record.verdict().cause, Cause::PolicyDenied | Cause::FaultInjected) {
             record.by = By::Lastack;
+        }
+        if record.verdict().cause == Cause::SilentDrop {
+            record.by = By::Nobody;
         }
         record.note_what_is_known();
         self.comments.end(record.local, seen_as, || record.reason());

@@ -125,6 +125,12 @@ impl FlowAccount {
         self.measure(&self.sending_rate, bytes);
     }
 
+    /// Counts datagrams of the program that an injected fault has swallowed.
+    pub fn swallowed(&self, datagrams: usize) {
+        self.sent.set(self.sent.get().add(0, datagrams));
+        self.last.set(self.opened.clock.elapsed());
+    }
+
     /// Counts what was received from the remote; clears an earlier error, as the remote is reachable.
     pub fn received(&self, bytes: usize, datagrams: usize) {
         self.received.set(self.received.get().add(bytes, datagrams));

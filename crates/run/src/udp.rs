@@ -123,7 +123,7 @@ impl Flows {
                 // The flow is recorded, though nothing is sent.
                 Screened::Swallowed => {
                     if let Ok(mapping) = self.mapping(first.remote, to.ip()) {
-                        mapping.account(first.local, &self.run);
+                        mapping.account(first.local, &self.run).swallowed(group.len());
                     }
                 }
                 Screened::Late(delay) => self.pass_later(delay, group),

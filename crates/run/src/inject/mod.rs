@@ -29,8 +29,21 @@ pub use select::{Destination, Direction, Select, State, When};
 pub use sockets::{OnData, Parting};
 pub use table::Flow;
 
-use crate::report::{Injected, Proto};
+use crate::report::{Began, Injected, Proto};
 use table::Table;
+
+/// What the faults did to a connection or flow that is over.
+#[derive(Debug, Default)]
+pub struct Acted {
+    /// The rules that acted on it.
+    pub rules: Vec<String>,
+    /// Datagrams of the program that were lost at the link.
+    pub swallowed: u64,
+    /// Datagrams to the program that were lost or damaged.
+    pub lost: u64,
+    /// The time of the last packet that a fault was considered for.
+    pub last: Option<jiff::Timestamp>,
+}
 
 /// The injected faults of a run.
 #[derive(Debug)]
@@ -44,6 +57,7 @@ pub struct Injector {
     selected: Vec<Cell<u64>>,
     seed: u64,
     began: Instant,
+    began_wall: Began,
     table: Arc<Mutex<Table>>,
 }
 
@@ -51,10 +65,20 @@ impl Injector {
     /// From these rules. The same seed hits the same connections and packets.
     pub fn new(rules: Vec<FaultRule>, seed: u64) -> Self {
         let rules: Arc<[FaultRule]> = rules.into();
-        let began = Instant::now();
+        let began_wall = Began::now();
+        let began = began_wall.clock;
         let table = Arc::new(Mutex::new(Table::new(rules.clone(), seed)));
         let counts = || vec![Cell::new(0); rules.len()];
-        Self { matched: counts(), selected: counts(), missed: counts(), rules, seed, began, table }
+        Self {
+            matched: counts(),
+            selected: counts(),
+            missed: counts(),
+            rules,
+            seed,
+            began,
+            began_wall,
+            table,
+        }
     }
 
     /// Whether there are no faults.
@@ -137,15 +161,15 @@ impl Injector {
         None
     }
 
-    /// Removes a connection that has ended. Returns the rules that acted on it, and how many datagrams from the remote did
-    /// not reach the program because of them.
-    pub fn leave(&self, flow: &Flow) -> (Vec<String>, u64) {
+    /// Removes a connection that has ended.
+    pub fn leave(&self, flow: &Flow) -> Acted {
         if self.is_empty() {
-            return (Vec::new(), 0);
+            return Acted::default();
         }
         let effect = self.table().leave(flow);
-        let text = |index: usize| self.rules[index].text().to_owned();
-        (effect.rules.into_iter().map(text).collect(), effect.lost)
+        let rules = effect.rules.into_iter().map(|index| self.rules[index].text().to_owned()).collect();
+        let last = effect.last.map(|last| self.began_wall.after(last));
+        Acted { rules, swallowed: effect.swallowed, lost: effect.lost, last }
     }
 
     /// The effect of each rule.

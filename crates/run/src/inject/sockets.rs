@@ -198,7 +198,7 @@ mod tests {
             let answer = plan.answer_to_socket(&injector, &flow());
             assert_eq!(matches!(answer, Some(AtSyn::Refuse)), refused, "{rule}");
             assert!(refused || matches!(answer, Some(AtSyn::Silence(_))), "{rule}");
-            assert_eq!(injector.leave(&flow()).0, [rule]);
+            assert_eq!(injector.leave(&flow()).rules, [rule]);
         }
         let (injector, plan) = plan(&["delay=1s"]);
         assert!(plan.answer_to_socket(&injector, &flow()).is_none(), "its data is late");

@@ -45,8 +45,12 @@ struct State {
     /// The remote has lost its state.
     forgotten: Option<Forgotten>,
     acted: BTreeSet<usize>,
+    /// Datagrams of the program that were lost.
+    swallowed: u64,
     /// Datagrams to the program that were lost or damaged.
     lost: u64,
+    /// The time of the last packet, since the run began.
+    last: Option<Duration>,
 }
 
 /// A remote that has lost its state: segments of the program are answered with RST (RFC 9293 section 3.10.7.1).
@@ -86,8 +90,12 @@ impl Forgotten {
 pub(super) struct Effect {
     /// The rules that acted on it.
     pub rules: BTreeSet<usize>,
+    /// Datagrams of the program that were lost.
+    pub swallowed: u64,
     /// Datagrams to the program that were lost or damaged.
     pub lost: u64,
+    /// The time of the last packet, since the run began.
+    pub last: Option<Duration>,
 }
 
 /// A packet fault.
@@ -214,7 +222,10 @@ impl Table {
 
     /// Removes it.
     pub(super) fn leave(&mut self, flow: &Flow) -> Effect {
-        let effect = |state: State| Effect { rules: state.acted, lost: state.lost };
+        let effect = |state: State| {
+            let State { acted: rules, swallowed, lost, last, .. } = state;
+            Effect { rules, swallowed, lost, last }
+        };
         self.flows.remove(flow).map(effect).unwrap_or_default()
     }
 
@@ -315,6 +326,7 @@ impl Table {
         let bytes = [state.up.bytes, state.down.bytes];
         let passed = if up { &mut state.up } else { &mut state.down };
         passed.count(look);
+        state.last = Some(run);
         if let (Some(forgotten), Some(tcp)) = (&mut state.forgotten, look.tcp)
             && forgotten.concerns(up, tcp, state.down.begin)
         {
@@ -343,8 +355,9 @@ impl Table {
                 break;
             }
         }
-        if !up && look.tcp.is_none() && (treatment.lost.is_some() || treatment.damage.is_some()) {
-            state.lost += 1;
+        if look.tcp.is_none() && (treatment.lost.is_some() || treatment.damage.is_some()) {
+            let counter = if up { &mut state.swallowed } else { &mut state.lost };
+            *counter += 1;
         }
         treatment
     }
@@ -517,12 +530,15 @@ mod tests {
 
     #[test]
     fn datagrams_that_do_not_reach_the_program_are_counted() {
-        let (mut table, flow) = table(&["loss=100%:direction=down"]);
-        let look = Look { flow, tcp: None, data: 10, len: 38 };
-        for up in [true, false, false] {
-            table.treat(&look, up, NOW, Duration::ZERO);
+        for (rule, swallowed, lost) in [("loss=100%:direction=down", 0, 2), ("blackhole", 1, 2)] {
+            let (mut table, flow) = table(&[rule]);
+            let look = Look { flow, tcp: None, data: 10, len: 38 };
+            for (number, up) in [true, false, false].into_iter().enumerate() {
+                table.treat(&look, up, NOW, Duration::from_secs(number as u64));
+            }
+            let last = Some(Duration::from_secs(2));
+            assert_eq!(table.leave(&flow), Effect { rules: BTreeSet::from([0]), swallowed, lost, last });
         }
-        assert_eq!(table.leave(&flow), Effect { rules: BTreeSet::from([0]), lost: 2 });
     }
 
     #[test]

@@ -16,6 +16,8 @@ const SHORT: u64 = 64;
 const PROBE: Duration = Duration::from_secs(2);
 /// An attempt that is given up sooner than this is little evidence about the remote.
 const SOON: Duration = Duration::from_secs(1);
+/// No round trip on a working path takes longer.
+const ROUND_TRIP: Duration = Duration::from_millis(300);
 /// A connection without data for this long is idle: idle timeouts are not shorter.
 const IDLE: Duration = Duration::from_secs(10);
 /// A server that closes after this long without a request closes due to inactivity.
@@ -171,7 +173,9 @@ fn silence(record: &Record) -> Verdict {
         Some(Rule::RstKeepaliveTimeout) => Cause::KeepaliveTimeout,
         _ => Cause::DeliveryTimeout,
     };
-    Verdict::new(record, cause)
+    let given_up = record.outcome == Outcome::Aborted && cause == Cause::SilentDrop;
+    let also = given_up.then_some(Cause::ConnectCancelled);
+    Verdict { also, ..Verdict::new(record, cause) }
 }
 
 /// Either side aborted with a reset.
@@ -216,7 +220,8 @@ fn given_up(record: &Record) -> Verdict {
     match record.duration() {
         _ if record.facts.sibling => Verdict::new(record, Cause::ConnectCancelled),
         waited if waited < SOON => {
-            Verdict::new(record, Cause::ConnectCancelled).severity(Severity::Suspicious)
+            let cancelled = Verdict::new(record, Cause::ConnectCancelled).severity(Severity::Suspicious);
+            if waited < ROUND_TRIP { cancelled } else { cancelled.also(Cause::SilentDrop) }
         }
         _ => Verdict::new(record, Cause::SilentDrop).also(Cause::ConnectCancelled),
     }
@@ -465,8 +470,15 @@ mod tests {
         record.facts.sibling = false;
         record.ended = record.opened + 204.milliseconds();
         assert_eq!(cause(&record), ("connect-cancelled", "suspicious"));
+        assert_eq!(record.verdict().also, None);
+        record.ended = record.opened + 700.milliseconds();
+        assert_eq!(cause(&record), ("connect-cancelled", "suspicious"), "it was killed early");
+        assert_eq!(record.verdict().also, Some(Cause::SilentDrop));
         record.ended = record.opened + 5.seconds();
         assert_eq!(cause(&record), ("silent-drop", "harmful"));
+        record.by = By::Nobody;
+        assert_eq!(cause(&record), ("silent-drop", "harmful"));
+        assert_eq!(record.verdict().also, Some(Cause::ConnectCancelled));
     }
 
     #[test]
@@ -556,7 +568,7 @@ mod tests {
         cut.context.datagrams = Some(Datagrams { sent: 1, received: 1 });
         cut.context.injected = vec!["loss=100%".to_owned()];
         assert_eq!(cause(&cut).0, "answered");
-        cut.lose_datagrams(1);
+        cut.lose_datagrams(0, 1);
         assert_eq!(cause(&cut), ("fault-injected", "suspicious"), "the answer did not reach the program");
         let mut empty = flow(0, 0, 123);
         for (received, expected) in [(0, "no-answer"), (1, "answered")] {

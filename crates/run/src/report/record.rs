@@ -394,9 +394,13 @@ impl Record {
         }
     }
 
-    /// Takes off datagrams that an injected fault kept from the program.
-    pub fn lose_datagrams(&mut self, lost: u64) {
-        let Some(datagrams) = self.context.datagrams.as_mut().filter(|_| lost > 0) else { return };
+    /// Counts datagrams of the program that an injected fault swallowed, and takes off those that it kept from the program.
+    pub fn lose_datagrams(&mut self, swallowed: u64, lost: u64) {
+        let Some(datagrams) = self.context.datagrams.as_mut() else { return };
+        datagrams.sent += swallowed;
+        if lost == 0 {
+            return;
+        }
         datagrams.received = datagrams.received.saturating_sub(lost);
         if datagrams.received == 0 {
             self.bytes.received = 0;

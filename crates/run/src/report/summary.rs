@@ -31,6 +31,8 @@ pub struct Summary {
     pub udp: BTreeMap<&'static str, u64>,
     /// All, by outcome.
     pub outcomes: BTreeMap<&'static str, u64>,
+    /// Those of the open ones that only one side had closed: that side's kernel ends them by a timeout.
+    pub half_closed: u64,
     /// All, by severity.
     pub severity: Severities,
     /// Causes by destination, for the first thousand destinations.
@@ -146,6 +148,8 @@ impl Summary {
         *causes.entry(cause).or_default() += 1;
         *self.outcomes.entry(record.outcome.word()).or_default() += 1;
         *self.severity.of(verdict.severity) += 1;
+        let fin = record.facts.fin;
+        self.half_closed += u64::from(verdict.cause == Cause::Open && fin.program != fin.remote);
         self.count_remote(record, cause);
         self.count_names(record);
         self.bytes.sent += record.bytes.sent;
@@ -209,8 +213,8 @@ impl Severities {
     }
 }
 
-/// `3 connections: 1 refused, 2 orderly`, the most severe first.
-fn causes(f: &mut fmt::Formatter<'_>, what: &str, causes: &BTreeMap<&str, u64>) -> fmt::Result {
+/// `3 connections: 1 refused, 2 orderly`, the most severe first. `half`: this number of the open ones is half-closed.
+fn causes(f: &mut fmt::Formatter<'_>, what: &str, causes: &BTreeMap<&str, u64>, half: u64) -> fmt::Result {
     let total: u64 = causes.values().sum();
     write!(f, "{total} {what}{}", if total == 1 { "" } else { "s" })?;
     let severity = |word: &str| word.parse::<Cause>().map(|cause| cause.severity());
@@ -218,23 +222,27 @@ fn causes(f: &mut fmt::Formatter<'_>, what: &str, causes: &BTreeMap<&str, u64>) 
     sorted.sort_by_key(|(word, _)| std::cmp::Reverse(severity(word).ok()));
     for (i, (word, count)) in sorted.into_iter().enumerate() {
         write!(f, "{} {count} {word}", if i == 0 { ":" } else { "," })?;
+        if *word == Cause::Open.name() && half > 0 {
+            write!(f, " ({half} half-closed)")?;
+        }
     }
     Ok(())
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        causes(f, "TCP connection", &self.tcp)?;
+        causes(f, "TCP connection", &self.tcp, self.half_closed)?;
         if !self.udp.is_empty() {
             f.write_str("; ")?;
-            causes(f, "UDP flow", &self.udp)?;
+            causes(f, "UDP flow", &self.udp, 0)?;
         }
-        if self.severity.total() > 0 && self.severity.benign == self.severity.total() {
+        let lost = self.lost.total() - self.discarded;
+        if self.severity.total() > 0 && self.severity.benign == self.severity.total() && lost == 0 {
             f.write_str("; all clean")?;
         }
         self.echo.fmt(f)?;
         write!(f, "; {} sent, {} received", Size(self.bytes.sent), Size(self.bytes.received))?;
-        for (bytes, what) in [(self.lost.total() - self.discarded, "lost"), (self.discarded, "discarded")] {
+        for (bytes, what) in [(lost, "lost"), (self.discarded, "discarded")] {
             if bytes > 0 {
                 write!(f, ", {} {what}", Size(bytes))?;
             }
@@ -359,6 +367,29 @@ mod tests {
             summary.to_string(),
             "1 TCP connection: 1 orderly; all clean; 75 bytes sent, 1200 bytes received"
         );
+    }
+
+    #[test]
+    fn a_loss_is_not_clean() {
+        let mut summary = Summary::default();
+        summary.add(&tests::orderly());
+        summary.lost.unread = 32_768;
+        assert!(
+            summary.to_string().ends_with("1 orderly; 75 bytes sent, 1200 bytes received, 32.0 KiB lost")
+        );
+        summary.discarded = 32_768;
+        assert!(summary.to_string().contains("; all clean; "), "it was not wanted");
+    }
+
+    #[test]
+    fn a_connection_that_only_one_side_closed_is_called_so() {
+        let mut summary = Summary::default();
+        let mut record = Record { outcome: Outcome::Open, by: By::Nobody, ..tests::orderly() };
+        record.facts.fin.program = true;
+        summary.add(&record);
+        record.facts.fin.remote = true;
+        summary.add(&record);
+        assert!(summary.to_string().starts_with("2 TCP connections: 2 open (1 half-closed); "), "{summary}");
     }
 
     #[test]
