@@ -4,12 +4,13 @@
 //! remote, as it is in the report.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use lastack::link::{Direction, PcapngWriter, Sink};
+
+use crate::pipe::Output;
 use lastack_engine::Instant;
 use lastack_wire::{IpPacket, Quoted, TcpFlags, TcpHeader, ip};
 
@@ -34,7 +35,7 @@ struct State {
 }
 
 /// The capture of all packets.
-pub(crate) type Writer = Arc<Mutex<PcapngWriter<File>>>;
+pub(crate) type Writer = Arc<Mutex<PcapngWriter<Output>>>;
 
 impl std::fmt::Debug for Comments {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -53,6 +53,7 @@ mod outputs;
 mod own_loopback;
 mod owner;
 mod page;
+mod pipe;
 mod plan;
 mod policy;
 mod ports;

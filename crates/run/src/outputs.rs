@@ -1,12 +1,11 @@
 //! What a run writes beside its report.
 
-use std::fs::File;
-
 use anyhow::Context;
 
 use crate::flight::FlightRecorder;
 use crate::live::Screen;
 use crate::page::Page;
+use crate::pipe::Output;
 use crate::plan::Plan;
 use crate::report::Destination;
 
@@ -14,7 +13,7 @@ use crate::report::Destination;
 #[derive(Default)]
 pub(crate) struct Outputs {
     /// The capture of all packets.
-    pub capture: Option<File>,
+    pub capture: Option<Output>,
     /// The HTML page.
     pub page: Option<Page>,
     /// The recorder of the last packets.
@@ -29,7 +28,7 @@ impl Outputs {
         let capture = plan.capture.as_ref().map(|path| {
             let cannot =
                 || format!("cannot write the capture to {}: choose another place for -w", path.display());
-            File::create(path).with_context(cannot)
+            Output::create(path).with_context(cannot)
         });
         let screen = match plan.live.as_ref().map(Screen::open).transpose()? {
             Some(Ok(screen)) => Some(screen),

@@ -1,7 +1,6 @@
 //! `--html`: the program's connections as an HTML page, explained from their packets as by `lastack explain`.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +13,7 @@ use lastack_engine::Instant;
 use lastack_explain::record::Writer;
 use lastack_explain::{Explained, Explainer, Frame, Known, Options, RawPacket, render};
 
+use crate::pipe::{Output, what_is_left};
 use crate::report::{Proto, Record};
 
 /// Packets begin with the IP header.
@@ -33,7 +33,7 @@ struct Watched {
     /// Nanoseconds since 1970 at [`Instant::ZERO`].
     start: i64,
     path: PathBuf,
-    file: File,
+    file: Output,
     /// How connections ended, by the ends as the program's packets name them: the program's first.
     known: HashMap<[SocketAddr; 2], VecDeque<Conclusion>>,
 }
@@ -54,7 +54,7 @@ impl std::fmt::Debug for Page {
 impl Page {
     /// Creates the file for the page.
     pub(crate) fn create(path: PathBuf) -> anyhow::Result<Self> {
-        let file = File::create(&path).with_context(|| {
+        let file = Output::create(&path).with_context(|| {
             format!("cannot write the page to {}: choose another place for --html", path.display())
         })?;
         let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
@@ -94,7 +94,8 @@ impl Page {
         let groups = explainer.groups_of(&explained);
         let page = render::html(&writer, &summary, &groups, &explained, true, ON_PAGE);
         let place = watched.path.display().to_string();
-        watched.file.write_all(page.as_bytes()).with_context(|| format!("cannot write the page to {place}"))
+        let written = watched.file.write_all(page.as_bytes()).and_then(|()| watched.file.finish());
+        written.with_context(|| format!("cannot write the page to {place}, {}", what_is_left(&watched.path)))
     }
 }
 

@@ -39,6 +39,7 @@ use crate::options::Options;
 use crate::outputs::Outputs;
 use crate::own_loopback::Refusals;
 use crate::page::Page;
+use crate::pipe::{Output, what_is_left};
 use crate::tap::{Seen, Tap};
 use crate::udp::Flows;
 use crate::udp::published::PublishedPort;
@@ -196,18 +197,40 @@ fn run(options: Options) -> Result<ExitStatus, Error> {
     }
     let serving = attend(&run, served, (ready, until), outputs, &mut signals);
     let status = LocalSet::new().block_on(&runtime, serving)?;
+    Ok(conclude(&run, status))
+}
+
+/// Writes the report. Returns how lastack ends.
+fn conclude(run: &Run, status: ExitStatus) -> ExitStatus {
+    let failures = run.report.failures();
+    let result = match run.lost.take() {
+        None => run.judge(status),
+        Some(_said) => ExitStatus::from_raw(i32::from(EXIT_INTERNAL) << 8),
+    };
     run.report.count(|summary| {
         summary.exit = Some(exit_of(status));
+        summary.lastack_exit = Some(exit_of(result));
+        summary.fail_on = (!run.plan.report.fail_on.is_empty()).then(|| failures.clone());
         summary.injected = run.inject.summary();
     });
     if let Err(error) = run.report.finish() {
         // The program's exit status takes precedence over a failure of the report.
-        say!("lastack: the report could not be written completely: {error}");
+        match &run.plan.report.to {
+            Destination::File(path) => say!(
+                "lastack: the report could not be written completely: {error} (-o {}: {})",
+                path.display(),
+                what_is_left(path)
+            ),
+            _ => say!("lastack: the report could not be written completely: {error}"),
+        }
     }
-    match run.lost.take() {
-        None => Ok(run.judge(status)),
-        Some(_said) => Ok(ExitStatus::from_raw(i32::from(EXIT_INTERNAL) << 8)),
+    if failures.matched > 0 && run.talks() {
+        match result.code() {
+            Some(FAILED_ON) if status.success() => say!("lastack: exit status {FAILED_ON}: {failures}"),
+            _ => say!("lastack: {failures}; the exit status is the program's"),
+        }
     }
+    result
 }
 
 impl Run {
@@ -256,6 +279,14 @@ impl Run {
         self.between_sockets.set(self.between_sockets.get() + 1);
     }
 
+    /// Warns that an output is not what was requested: on standard error in any case, also with `--quiet`.
+    fn warn_of_output(&self, warning: String) {
+        if self.plan.report.to != Destination::StandardError {
+            say!("lastack: warning: {warning}");
+        }
+        self.report.warn(warning);
+    }
+
     /// Warns that captures lack connections that have no packets.
     fn warn_of_missing_packets(&self) {
         let (plan, count) = (&self.plan, self.between_sockets.get());
@@ -285,15 +316,8 @@ impl Run {
 
     /// The exit status: the program's, unless it is 0 and `--fail-on` turns it into a failure.
     fn judge(&self, status: ExitStatus) -> ExitStatus {
-        let failures = self.report.failures();
-        if failures == 0 || !status.success() {
-            return status;
-        }
-        if self.plan.report.to != Destination::Nowhere && !self.plan.report.json {
-            let plural = if failures == 1 { "connection" } else { "connections" };
-            say!("lastack: exit status 1: {failures} {plural} matched --fail-on");
-        }
-        ExitStatus::from_raw(FAILED_ON << 8)
+        let failed = self.report.failures().matched > 0 && status.success();
+        if failed { ExitStatus::from_raw(FAILED_ON << 8) } else { status }
     }
 }
 
@@ -315,7 +339,8 @@ async fn attend(
     if let Some(flight) = &run.flight {
         flight.begin();
     }
-    let writer = capture.map(|file| Arc::new(Mutex::new(PcapngWriter::new(file, SystemTime::now()))));
+    let begin = |file: Output| Arc::new(Mutex::new(PcapngWriter::new(file, SystemTime::now())));
+    let writer = capture.clone().map(begin);
     // Driver and relays run on one executor: they take turns, and no wakeup across threads is needed.
     let (host, driver) =
         Host::new(config(&run.plan), link(run, device.clone(), writer.clone(), page.clone()));
@@ -353,14 +378,14 @@ async fn attend(
     }
     let dropped = device.lock().unwrap_or_else(PoisonError::into_inner).dropped();
     run.report.count(|summary| summary.dropped += dropped.sent + dropped.received + run.ports.dropped());
-    if let Some(writer) = writer {
-        finish(run, &writer);
+    if let (Some(writer), Some(output)) = (writer, capture) {
+        finish(run, &writer, &output);
     }
     for warning in run.flight.as_ref().map(FlightRecorder::finish).unwrap_or_default() {
-        run.report.warn(warning);
+        run.warn_of_output(warning);
     }
     if let Some(Err(error)) = page.map(|page| page.finish()) {
-        run.report.warn(format!("{error:#}"));
+        run.warn_of_output(format!("{error:#}"));
     }
     Ok(status)
 }
@@ -506,12 +531,14 @@ impl Sink for Captures {
 }
 
 /// Completes the capture.
-fn finish(run: &Run, writer: &Writer) {
+fn finish(run: &Run, writer: &Writer, output: &Output) {
     let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
     writer.flush();
-    if let Some(error) = writer.error() {
-        let missing = writer.unwritten();
-        run.report.warn(incomplete(missing, &error));
+    let failed = writer.error().map(|error| incomplete(writer.unwritten(), error));
+    let failed =
+        failed.or_else(|| output.finish().err().map(|error| format!("the capture lacks packets: {error}")));
+    if let (Some(failed), Some(path)) = (failed, &run.plan.capture) {
+        run.warn_of_output(format!("{failed} (-w {}: {})", path.display(), what_is_left(path)));
     }
 }
 

@@ -1,6 +1,8 @@
 //! The report and the exit status.
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Command;
@@ -8,8 +10,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::{
-    LASTACK, Server, closed_port, finish, lastack, read_report, relayed, require_all, require_namespaces,
-    require_tool,
+    LASTACK, NETWORKS, Server, closed_port, finish, lastack, read_report, relayed, require_all,
+    require_namespaces, require_tool,
 };
 
 #[test]
@@ -296,4 +298,47 @@ fn the_process_is_named_for_an_unprivileged_user() {
     assert_eq!(ran.connection()["cause"], "refused", "{ran:?}");
     assert_eq!(ran.connection()["comm"], "curl", "{ran:?}");
     assert!(ran.connection()["pid"].as_u64().is_some_and(|pid| pid > 0), "{ran:?}");
+}
+
+/// A pipe that nobody reads does not stop the program's network, and what it lacks is told, also with `--quiet`.
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn an_output_without_a_reader_stops_nothing() {
+    require_all();
+    let place = tempfile::tempdir().unwrap();
+    let pipe = place.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let server = Server::new("127.0.0.1", 1, |mut stream: TcpStream| {
+        stream.write_all(&vec![0; 8 << 20]).unwrap();
+    });
+    let script = format!(
+        "import socket\ns = socket.create_connection(('10.0.2.2', {}))\nn = 0\nwhile d := s.recv(1 << 20): n += len(d)\nprint(n)",
+        server.port()
+    );
+    let mut command = std::process::Command::new(LASTACK);
+    command.args(["run", "-q", "--host-loopback"]).args(NETWORKS).arg("-w").arg(&pipe);
+    let output = finish(command.args(["--", "python3", "-c", &script]));
+    assert_eq!(output.stdout, b"8388608\n", "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("its reader did not take 8.") && said.contains("it is incomplete"), "{said}");
+    server.join();
+}
+
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn both_exit_statuses_and_the_connections_behind_them_are_reported() {
+    require_all();
+    let port = closed_port("127.0.0.1");
+    let script =
+        format!("import socket\ntry: socket.create_connection(('10.0.2.2', {port}))\nexcept OSError: pass");
+    let ran = lastack(&["--host-loopback", "--fail-on", "refused"], &["python3", "-c", &script]);
+    assert_eq!(ran.output.status.code(), Some(1), "{ran:?}");
+    let summary = ran.summary();
+    assert_eq!((&summary["exit"]["status"], &summary["lastack_exit"]["status"]), (&0.into(), &1.into()));
+    let name = format!("refused 10.0.2.2:{port}");
+    assert_eq!(summary["fail_on"]["connections"][&name], 1, "{summary}");
+    assert!(
+        ran.stderr().contains(&format!("exit status 1: 1 connection matched --fail-on: {name}")),
+        "{ran:?}"
+    );
 }

@@ -17,6 +17,7 @@ use lastack_engine::Instant;
 use lastack_wire::{IpPacket, Quoted, TcpFlags, TcpHeader, ip};
 
 use crate::inject::Flow;
+use crate::pipe::what_is_left;
 use crate::report::{Proto, Record};
 use ring::{Packet, Packets, Ring, SNAP};
 
@@ -172,8 +173,10 @@ impl State {
         let (Some(file), Some(packets)) = (ended.file, packets) else { return };
         if let Err(error) = self.write(&file, &packets) {
             let name = self.directory.join(&file.name);
-            self.failed
-                .get_or_insert(format!("--flight-recorder: {} was not written: {error}", name.display()));
+            let left = what_is_left(&name);
+            self.failed.get_or_insert_with(|| {
+                format!("--flight-recorder: {} was not written completely, {left}: {error}", name.display())
+            });
         }
     }
 

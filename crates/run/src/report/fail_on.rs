@@ -1,8 +1,11 @@
 //! `--fail-on`: which ends of connections make a run fail, for CI.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 
 use lastack_causes::{Cause, Severity};
+use serde::Serialize;
 
 use super::record::{Outcome, Record};
 use super::summary::outcome;
@@ -27,6 +30,46 @@ impl FailOn {
             Self::Cause(cause) => verdict.cause == cause || verdict.also == Some(cause),
             // A benign end is no failure, whatever its outcome.
             Self::Outcome(outcome) => record.outcome == outcome && verdict.severity > Severity::Benign,
+        }
+    }
+}
+
+/// The connections that a condition applied to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Failures {
+    /// Their number.
+    pub matched: u64,
+    /// Cause and destination of the first ones, and how many there are of each.
+    pub connections: BTreeMap<String, u64>,
+}
+
+/// Max pairs of cause and destination that are named.
+const MAX_NAMED: usize = 8;
+
+impl Failures {
+    pub(super) fn add(&mut self, record: &Record) {
+        self.matched += 1;
+        let name = format!("{} {}", record.verdict().cause, record.whither());
+        if self.connections.len() < MAX_NAMED || self.connections.contains_key(&name) {
+            *self.connections.entry(name).or_default() += 1;
+        }
+    }
+}
+
+impl fmt::Display for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.matched == 1 { "" } else { "s" };
+        write!(f, "{} connection{plural} matched --fail-on:", self.matched)?;
+        for (number, (name, count)) in self.connections.iter().enumerate() {
+            f.write_str(if number > 0 { ", " } else { " " })?;
+            if *count > 1 {
+                write!(f, "{count} x ")?;
+            }
+            f.write_str(name)?;
+        }
+        match self.matched - self.connections.values().sum::<u64>() {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
         }
     }
 }

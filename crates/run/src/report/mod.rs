@@ -15,7 +15,7 @@ mod stated;
 mod summary;
 mod writer;
 
-pub use fail_on::FailOn;
+pub use fail_on::{FailOn, Failures};
 pub use json::VERSION;
 pub use judge::{Verdict, judge};
 pub use record::{

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use lastack_causes::{Cause, Severity};
 use serde::{Serialize, Serializer};
 
+use super::fail_on::Failures;
 use super::record::{Bytes, Lost, Outcome, Proto, Record};
 use super::sentence::Size;
 
@@ -61,9 +62,15 @@ pub struct Summary {
     pub left_out: u64,
     /// What the program should have but could not be provided.
     pub warnings: Vec<String>,
+    /// The connections that `--fail-on` applied to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fail_on: Option<Failures>,
     /// How the program ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
+    /// How lastack itself ends: as the program, unless a condition of `--fail-on` or a failure of its own decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lastack_exit: Option<Exit>,
 }
 
 /// Connections and flows by the severity of their ends.

@@ -2,18 +2,18 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
 
-use super::fail_on::FailOn;
+use super::fail_on::{FailOn, Failures};
 use super::group::Groups;
 use super::json::line;
 use super::record::{Began, Proto, Record};
 use super::sentence::Brief;
 use super::summary::Summary;
+use crate::pipe::Output;
 
 /// Max lines kept for the end of the run. A file has them all.
 const MAX_LINES: usize = 10_000;
@@ -77,8 +77,8 @@ struct State {
     groups: Groups,
     more: u64,
     hints: Vec<String>,
-    failures: u64,
-    file: Option<File>,
+    failures: Failures,
+    file: Option<Output>,
     /// Writing to the file failed.
     failed: Option<io::Error>,
     /// The last of the lines that it therefore lacks.
@@ -89,7 +89,7 @@ impl Reporter {
     /// Opens the file, if there is one, so that errors appear before the program runs.
     pub fn new(settings: Settings) -> anyhow::Result<Self> {
         let file = match &settings.to {
-            Destination::File(path) => Some(File::create(path).with_context(|| {
+            Destination::File(path) => Some(Output::create(path).with_context(|| {
                 format!("cannot write the report to {}: choose another place for -o", path.display())
             })?),
             _ => None,
@@ -102,7 +102,7 @@ impl Reporter {
             groups: Groups::default(),
             more: 0,
             hints: Vec::new(),
-            failures: 0,
+            failures: Failures::default(),
             file,
             failed: None,
             rest: VecDeque::new(),
@@ -132,7 +132,9 @@ impl Reporter {
     pub fn record(&self, record: &Record) {
         let state = &mut *self.state.borrow_mut();
         state.summary.add(record);
-        state.failures += u64::from(self.settings.fail_on.iter().any(|condition| condition.applies(record)));
+        if self.settings.fail_on.iter().any(|condition| condition.applies(record)) {
+            state.failures.add(record);
+        }
         let Settings { to, json: as_json, detail, .. } = &self.settings;
         if *to == Destination::Nowhere || *detail == Detail::Summary {
             return;
@@ -176,9 +178,9 @@ impl Reporter {
         }
     }
 
-    /// The number of connections that match `--fail-on`.
-    pub fn failures(&self) -> u64 {
-        self.state.borrow().failures
+    /// The connections that match `--fail-on`.
+    pub fn failures(&self) -> Failures {
+        self.state.borrow().failures.clone()
     }
 
     /// Writes the rest. Errors concern the file; the summary is then written to standard error.
@@ -196,7 +198,8 @@ impl Reporter {
             let lines = state.closing_lines(self.settings.detail);
             state.print(lines.into_iter());
         }
-        state.failed.take().map_or(Ok(()), Err)
+        let finished = state.file.as_ref().map_or(Ok(()), Output::finish);
+        state.failed.take().map_or(finished, Err)
     }
 }
 
@@ -365,8 +368,12 @@ mod tests {
         let settings = Settings { fail_on: vec!["harmful".parse().unwrap()], ..Settings::default() };
         let reporter = Reporter::new(settings).unwrap();
         reporter.record(&tests::orderly());
-        assert_eq!(reporter.failures(), 0);
+        assert_eq!(reporter.failures(), Failures::default());
         reporter.record(&tests::unreachable());
-        assert_eq!(reporter.failures(), 1);
+        reporter.record(&tests::unreachable());
+        assert_eq!(
+            reporter.failures().to_string(),
+            "2 connections matched --fail-on: 2 x icmp-host-unreachable 192.0.2.7:80"
+        );
     }
 }
