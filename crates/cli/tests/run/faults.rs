@@ -6,28 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{LASTACK, Ran, Server, finish, lastack, require_all, require_namespaces, require_tool};
-
-/// Connects a number of times, sends 4 KiB each time and reads what comes back: 8 KiB and the end. Prints what each saw.
-const CLIENT: &str = r#"
-import errno, json, socket, sys, time
-host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-seen = []
-for i in range(count):
-    began, n = time.time(), 0
-    try:
-        s = socket.create_connection((host, port), 3)
-        s.settimeout(3)
-        s.sendall(bytes(4096))
-        s.shutdown(socket.SHUT_WR)
-        while d := s.recv(65536): n += len(d)
-        end = "EOF"
-        s.close()
-    except OSError as e:
-        end = errno.errorcode.get(e.errno, "TIMEOUT") if e.errno else "TIMEOUT"
-    seen.append({"end": end, "bytes": n, "seconds": time.time() - began})
-print(json.dumps(seen))
-"#;
+use crate::support::{
+    CONNECTS, LASTACK, Ran, Server, connect_often, finish, lastack, require_all, require_namespaces,
+    require_tool,
+};
 
 /// A server that gives back twice what it gets, and its run with these options.
 fn inject(faults: &[&str], connections: usize) -> (Vec<Value>, Ran) {
@@ -39,14 +21,7 @@ fn inject(faults: &[&str], connections: usize) -> (Vec<Value>, Ran) {
     });
     let mut options = vec!["--host-loopback"];
     faults.iter().for_each(|fault| options.extend(["--inject", fault]));
-    let (port, count) = (server.port().to_string(), connections.to_string());
-    let ran = lastack(&options, &["python3", "-c", CLIENT, "10.0.2.2", &port, &count]);
-    // Connections that never reached it leave it waiting.
-    for _ in 0..connections {
-        let _filler = TcpStream::connect(server.address);
-    }
-    let seen = serde_json::from_slice(&ran.output.stdout).unwrap_or_else(|_| panic!("{ran:?}"));
-    server.join();
+    let (seen, _, ran) = connect_often(&options, "10.0.2.2", server, connections);
     (seen, ran)
 }
 
@@ -293,7 +268,7 @@ fn the_comments_of_the_capture_match_the_report() {
         let port = crate::support::closed_port("127.0.0.1").to_string();
         let options: Vec<&str> =
             ["--host-loopback", "-w", path].into_iter().chain(options.iter().copied()).collect();
-        lastack(&options, &["python3", "-c", CLIENT, "10.0.2.2", &port, "1"]);
+        lastack(&options, &["python3", "-c", CONNECTS, "10.0.2.2", &port, "1"]);
         let mut tshark = std::process::Command::new("tshark");
         let output = finish(tshark.args(["-r", path, "-T", "fields", "-e", "frame.comment"]));
         String::from_utf8(output.stdout).unwrap()

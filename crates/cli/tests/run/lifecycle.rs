@@ -190,3 +190,42 @@ fn the_supervisor_is_protected_before_the_program_runs() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_nothing_is_reached(&output.stdout);
 }
+
+/// Everything that a run could leave, in process, network and mount namespaces of the test's own.
+const LEAVE: &str = r#"
+mount -t tmpfs none "$TMPDIR"
+left() { echo "$(ls -d /proc/[0-9]* | wc -l) processes, $(ip -o link | wc -l) links, $(ls -A "$TMPDIR" | wc -l) files, $(wc -l < /proc/mounts) mounts"; }
+before=$(left)
+for i in $(seq 40); do $lastack run -q -- true || echo failed; done
+for i in $(seq 50); do { $lastack run -q -- sh -c 'sleep 0.1 & exit 7'; [ $? = 7 ] || echo failed; } & done; wait
+for i in $(seq 25); do { $lastack run -q --device veth -- sh -c 'sleep 0.1; exit 7'; [ $? = 7 ] || echo failed; } & done
+for i in $(seq 25); do { $lastack run -q -- $lastack run -q -- sh -c 'exit 7'; [ $? = 7 ] || echo failed; } & done
+wait
+for i in $(seq 400); do [ "$(left)" = "$before" ] && break; sleep 0.05; done
+after=$(left); echo "$after"; echo "$before"
+"#;
+
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn many_runs_leave_nothing() {
+    require_all();
+    ["ip", "unshare", "bash"].into_iter().for_each(require_tool);
+    let place = tempfile::tempdir().unwrap();
+    let script = format!("lastack={LASTACK}\n{LEAVE}");
+    let mut command = Command::new("unshare");
+    command.args([
+        "--map-root-user",
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "bash",
+        "-c",
+        &script,
+    ]);
+    let output = finish(command.env("TMPDIR", place.path()));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines: Vec<_> = said.lines().collect();
+    assert!(lines.len() == 2 && lines[0] == lines[1], "{output:?}");
+}

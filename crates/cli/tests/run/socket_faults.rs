@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{LASTACK, Ran, Server, client, closed_port, lastack, require_all};
+use crate::support::{LASTACK, Ran, Server, client, closed_port, connect_often, lastack, require_all};
 
 /// A server that answers with 8 KiB to what it is sent.
 fn server(connections: usize) -> Server<usize> {
@@ -19,39 +19,16 @@ fn server(connections: usize) -> Server<usize> {
     })
 }
 
-/// Connects so often to a port, sends 4 KiB, and reads the answer. Prints the ends and the bytes.
-const CLIENT: &str = r#"
-import errno, json, socket, sys
-seen = []
-for i in range(int(sys.argv[2])):
-    n = 0
-    try:
-        s = socket.create_connection(("localhost", int(sys.argv[1])), 3)
-        s.settimeout(3)
-        s.sendall(bytes(4096))
-        s.shutdown(socket.SHUT_WR)
-        while d := s.recv(65536): n += len(d)
-        end = "EOF"
-        s.close()
-    except OSError as e:
-        end = errno.errorcode.get(e.errno, "TIMEOUT") if e.errno else "TIMEOUT"
-    seen.append([end, n])
-print(json.dumps(seen))
-"#;
-
 /// What a client of a mapped port sees, what its server gets, and the run.
 fn mapped(fault: &str, options: &[&str], connections: usize) -> (Vec<(String, u64)>, Vec<usize>, Ran) {
     let server = server(connections);
-    let (port, count) = (server.port().to_string(), connections.to_string());
+    let port = server.port().to_string();
     let mut all = vec!["--map-localhost", &port, "--inject", fault];
     all.extend(options);
-    let ran = lastack(&all, &["python3", "-c", CLIENT, &port, &count]);
-    let seen = serde_json::from_slice(&ran.output.stdout).unwrap_or_else(|_| panic!("{ran:?}"));
-    // Connections that never reached it leave it waiting.
-    for _ in 0..connections {
-        let _filler = TcpStream::connect(server.address);
-    }
-    (seen, server.join(), ran)
+    let (seen, heard, ran) = connect_often(&all, "localhost", server, connections);
+    let seen =
+        seen.iter().map(|seen| (seen["end"].as_str().unwrap().to_owned(), seen["bytes"].as_u64().unwrap()));
+    (seen.collect(), heard, ran)
 }
 
 #[test]

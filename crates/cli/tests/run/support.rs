@@ -262,3 +262,42 @@ impl Silent {
         Self { port: there.as_socket().unwrap().port(), _listener: listener, _waiting: waiting }
     }
 }
+
+/// Connects a number of times, sends 4 KiB each time and reads what comes back: 8 KiB and the end. Prints what each saw.
+pub const CONNECTS: &str = r#"
+import errno, json, socket, sys, time
+host, port, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+seen = []
+for i in range(count):
+    began, n = time.time(), 0
+    try:
+        s = socket.create_connection((host, port), 3)
+        s.settimeout(3)
+        s.sendall(bytes(4096))
+        s.shutdown(socket.SHUT_WR)
+        while d := s.recv(65536): n += len(d)
+        end = "EOF"
+        s.close()
+    except OSError as e:
+        end = errno.errorcode.get(e.errno, "TIMEOUT") if e.errno else "TIMEOUT"
+    seen.append({"end": end, "bytes": n, "seconds": time.time() - began})
+print(json.dumps(seen))
+"#;
+
+/// Runs this client in front of lastack with these options; `host`: the server's as the program names it. What the client
+/// saw each time, what the server got, and the run.
+pub fn connect_often<T: Send + 'static>(
+    options: &[&str],
+    host: &str,
+    server: Server<T>,
+    connections: usize,
+) -> (Vec<Value>, Vec<T>, Ran) {
+    let (port, count) = (server.port().to_string(), connections.to_string());
+    let ran = lastack(options, &["python3", "-c", CONNECTS, host, &port, &count]);
+    let seen = serde_json::from_slice(&ran.output.stdout).unwrap_or_else(|_| panic!("{ran:?}"));
+    // Connections that never reached it leave it waiting.
+    for _ in 0..connections {
+        let _filler = TcpStream::connect(server.address);
+    }
+    (seen, server.join(), ran)
+}

@@ -40,7 +40,7 @@ fn as_root(identity: Identity, own: CloneFlags) -> Result<Vec<Failure>, Failure>
         let writer = MapWriter::start(maps.write())?;
         match unshare(own | CloneFlags::CLONE_NEWUSER) {
             Ok(()) => {
-                writer.finish()?;
+                writer.finish("map users and groups into the namespace")?;
                 return Ok(warnings);
             }
             Err(errno) => {
@@ -66,7 +66,7 @@ fn as_user(identity: Identity, own: CloneFlags) -> Result<Vec<Failure>, Failure>
     if let Some(ranges) = ranges {
         let writer = MapWriter::start(ranges.write(uid, gid))?;
         unshare_user(own)?;
-        match writer.finish() {
+        match writer.finish(BY_RANGES) {
             Ok(()) => return Ok(warnings),
             // Map its own user and group at least.
             Err(failure) => warnings.push(failure),
@@ -150,6 +150,9 @@ struct Range {
     count: u32,
 }
 
+/// Without them the run goes on.
+const BY_RANGES: &str = "map the ranges of /etc/subuid and /etc/subgid, so that only the user itself exists inside (newuidmap and newgidmap, package uidmap)";
+
 struct Ranges {
     uids: Range,
     gids: Range,
@@ -217,8 +220,8 @@ impl MapWriter {
         }
     }
 
-    fn finish(mut self) -> Result<(), Failure> {
-        let operation = || "map users and groups into the namespace".to_owned();
+    fn finish(mut self, operation: &str) -> Result<(), Failure> {
+        let operation = || operation.to_owned();
         self.go.write_all(&[1]).step(Step::UserMap, operation)?;
         match waitpid(self.child, None).step(Step::UserMap, operation)? {
             WaitStatus::Exited(_, 0) => Ok(()),
