@@ -179,7 +179,7 @@ causes! {
     NameNotFound "D04" "name-not-found" Suspicious 0.99
         "The name server says that the name does not exist.", "Check the name, and the search domains.";
     NameServerFailed "D05" "name-server-failed" Harmful 0.99
-        "The name server could not or would not answer.", "Name a server that answers with --dns.";
+        "The name server could not or would not answer.", "Does it answer others? `lastack run --dns ADDRESS` (-D) asks another name server.";
     NameServerSilent "D06" "name-server-silent" Harmful 0.95
-        "The name server did not answer.", "Name a server that answers with --dns.";
+        "The name server did not answer.", "Does it answer others? `lastack run --dns ADDRESS` (-D) asks another name server.";
 }

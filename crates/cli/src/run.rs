@@ -66,7 +66,7 @@ pub struct RunArgs {
     pub json: bool,
 
     /// Report the summary only
-    #[arg(short = 'c', long, help_heading = "Report")]
+    #[arg(short = 'c', long, conflicts_with = "verbose", help_heading = "Report")]
     pub summary_only: bool,
 
     /// Do not report anything
@@ -97,7 +97,7 @@ pub struct RunArgs {
     pub inject_file: Option<PathBuf>,
 
     /// Seed of the random faults: the same seed hits the same packets
-    #[arg(long, value_name = "NUMBER", help_heading = "Faults on demand")]
+    #[arg(long, value_name = "NUMBER", value_parser = seed, help_heading = "Faults on demand")]
     pub seed: Option<u64>,
 
     /// Allow this destination, and only allowed destinations unless something is denied: TARGET[:PORT,..][/tcp|/udp],
@@ -299,6 +299,10 @@ fn print_faults() -> i32 {
 }
 
 /// Parses a fault; `help` prints the list of faults and exits.
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("write a whole number from 0 to {}", u64::MAX))
+}
+
 fn fault(text: &str) -> Result<FaultRule, String> {
     if text == "help" {
         std::process::exit(print_faults());

@@ -18,7 +18,7 @@ const QUIET: Duration = Duration::from_millis(500);
 const WINDOW: Duration = Duration::from_secs(30);
 const SHARE: u64 = 10;
 /// Max time from the program's end to the end of the run: a remote must not keep it alive for ever.
-const LIMIT: Duration = Duration::from_secs(300);
+pub const LIMIT: Duration = Duration::from_secs(300);
 /// The same, if a signal has asked for the end.
 const LIMIT_ASKED: Duration = Duration::from_secs(3);
 /// Max time for closing: a connection that does not end within it is left alone.

@@ -183,8 +183,10 @@ impl Run {
         if matches!(record.verdict().cause, Cause::PolicyDenied | Cause::FaultInjected) {
             record.by = By::Lastack;
         }
-        if record.verdict().cause == Cause::SilentDrop {
-            record.by = By::Nobody;
+        match record.verdict().cause {
+            Cause::SilentDrop => record.by = By::Nobody,
+            Cause::ProxyFailed => record.by = By::Host,
+            _ => {}
         }
         record.note_what_is_known();
         self.comments.end(record.local, seen_as, || record.reason());

@@ -96,7 +96,8 @@ async fn explain_the_wait(run: &Run) {
     let blocked = run.live.blocked();
     if blocked > 0 && run.talks() {
         say!(
-            "lastack: the program has ended; {blocked} of its connections still have data that the remote does not accept yet. lastack waits as long as the remote accepts some of it; Ctrl-C discards it."
+            "lastack: the program has ended; {blocked} of its connections still have data that the remote does not accept yet. lastack waits as long as the remote accepts some of it, for at most {} seconds; Ctrl-C discards it.",
+            crate::closing::LIMIT.as_secs()
         );
     }
     std::future::pending::<()>().await;

@@ -58,6 +58,22 @@ impl Policy {
         self.log_only
     }
 
+    /// Rules that cancel each other.
+    pub fn contradiction(&self) -> Option<String> {
+        let cure = "leave one of them out";
+        if self.offline && self.allow.iter().any(Destinations::is_all) {
+            return Some(format!("--offline denies everything, and --allow all allows it: {cure}"));
+        }
+        let same = |one: &&Destinations| {
+            let alike = |other: &Destinations| {
+                (&one.target, &one.ports, one.proto) == (&other.target, &other.ports, other.proto)
+            };
+            self.deny.iter().any(alike)
+        };
+        let both = self.allow.iter().find(same)?;
+        Some(format!("--allow {both} and --deny {both} are the same destinations: {cure}"))
+    }
+
     /// Whether nothing at all may be reached.
     pub fn denies_all(&self) -> bool {
         let all = self.offline || self.deny.iter().any(Destinations::is_all);

@@ -1,8 +1,9 @@
 //! `lastack run`: a program in its own network namespace, and how each of its connections ended.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -93,6 +94,8 @@ pub struct Run {
     pub(crate) ports: Ports,
     /// A program inside may have started to listen.
     pub(crate) announced: Rc<Announced>,
+    /// Published addresses of this host, with their port inside, at which no program has listened.
+    pub(crate) never_listened: RefCell<BTreeMap<SocketAddr, u16>>,
     /// Published ports on which no program listens yet.
     bound: RefCell<Vec<inward::Bound>>,
     pub(crate) bound_datagrams: RefCell<Vec<PublishedPort>>,
@@ -264,6 +267,7 @@ impl Run {
             refusals: Refusals::default(),
             ports: Ports::default(),
             announced: Rc::default(),
+            never_listened: RefCell::default(),
             bound: RefCell::default(),
             bound_datagrams: RefCell::default(),
             datagrams: RefCell::default(),
@@ -370,6 +374,9 @@ async fn attend(
     }
     for warning in run.refusals.warnings(&run.plan.map_localhost) {
         run.report.warn(warning);
+    }
+    for (at, inside) in run.never_listened.take() {
+        run.report.warn(format!("-p {at}: no program inside ever listened at port {inside}"));
     }
     run.warn_of_evictions();
     run.warn_of_missing_packets();

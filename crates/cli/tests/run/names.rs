@@ -95,5 +95,5 @@ fn a_refusing_resolver_is_not_waited_for() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "at once\n", "{output:?}");
     let report = String::from_utf8_lossy(&output.stderr);
     assert!(report.contains("ECONNREFUSED from 127.0.0.1:53"), "{report}");
-    assert!(report.contains("name a resolver that answers with --dns"), "{report}");
+    assert!(report.contains("--dns ADDRESS (-D) asks another name server"), "{report}");
 }

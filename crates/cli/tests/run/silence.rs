@@ -20,7 +20,7 @@ fn an_unanswered_attempt_stays_unanswered() {
         let connection = ran.connection();
         assert_eq!(
             (&connection["outcome"], &connection["by"], &connection["cause"]),
-            (&"aborted".into(), &"program".into(), &"silent-drop".into()),
+            (&"aborted".into(), &"nobody".into(), &"silent-drop".into()),
             "{connection}"
         );
         assert_eq!(

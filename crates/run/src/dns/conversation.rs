@@ -13,7 +13,7 @@ use lastack_causes::{Cause, Severity};
 /// Max outcomes that a record lists.
 const MAX_OUTCOMES: usize = 16;
 /// The hint for a name server that does not work.
-const SERVER_HINT: &str = "name a resolver that answers with --dns";
+const SERVER_HINT: &str = "--dns ADDRESS (-D) asks another name server: name one that answers";
 
 /// Such a conversation.
 #[derive(Debug)]

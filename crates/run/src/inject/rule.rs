@@ -133,6 +133,11 @@ impl FaultRule {
         &self.text
     }
 
+    /// It is the one at this line of a file, which its text then names.
+    pub fn of_file(self, file: &str, line: usize) -> Self {
+        Self { text: format!("{} (line {line} of {file})", self.text), ..self }
+    }
+
     /// Whether it answers the first packet.
     pub fn is_of_syn(&self) -> bool {
         matches!(self.kind, Kind::Refuse | Kind::Unreach(_)) || self.select.state == Some(State::Syn)

@@ -30,6 +30,9 @@ pub fn reject(args: &Options, via: Option<&Proxy>) -> anyhow::Result<()> {
         !policy.is_log_only() || !policy.is_empty(),
         "--log-only has nothing to log: add --allow, --deny or --offline"
     );
+    if let Some(error) = policy.contradiction() {
+        bail!(error);
+    }
     if let Some(port) = args.map_localhost.iter().find(|port| leads_to(&args.publish, **port)) {
         bail!(
             "port {port} of the program cannot be published with -p and lead to this host with --map-localhost: choose another one for -p"
@@ -170,6 +173,17 @@ mod tests {
             "leave it out, or use socks5://",
         );
         fails(|o| o.policy = Policy::new(vec![], vec![], false, true), "add --allow, --deny or --offline");
+        fails(
+            |o| o.policy = Policy::new(vec!["all".parse().unwrap()], vec![], true, false),
+            "leave one of them out",
+        );
+        fails(
+            |o| {
+                let rule = || vec!["10.0.0.1:80".parse().unwrap()];
+                o.policy = Policy::new(rule(), rule(), false, false);
+            },
+            "--allow 10.0.0.1:80 and --deny 10.0.0.1:80 are the same destinations: leave one of them out",
+        );
         fails(
             |o| (o.map_localhost, o.publish) = (vec![80], vec!["8080:80".parse().unwrap()]),
             "choose another one for -p",

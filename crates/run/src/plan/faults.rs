@@ -20,8 +20,8 @@ pub fn all(
         let shown = path.display();
         let text =
             std::fs::read_to_string(path).with_context(|| format!("--inject-file: cannot read {shown}"))?;
-        let (more, seed) =
-            inject::read_file(&text).map_err(|error| anyhow::anyhow!("--inject-file {shown}: {error}"))?;
+        let (more, seed) = inject::read_file(&text, &shown.to_string())
+            .map_err(|error| anyhow::anyhow!("--inject-file {shown}: {error}"))?;
         rules.extend(more);
         of_file = seed;
     }

@@ -78,6 +78,9 @@ impl FromStr for FailOn {
     type Err = String;
 
     fn from_str(word: &str) -> Result<Self, String> {
+        // Codes are in capitals, names are not: either may be written as the other.
+        let (given, lower) = (word, word.to_ascii_lowercase());
+        let word = lower.as_str();
         match word {
             "harmful" => return Ok(Self::Severity(Severity::Harmful)),
             "suspicious" => return Ok(Self::Severity(Severity::Suspicious)),
@@ -86,9 +89,9 @@ impl FromStr for FailOn {
         if let Some(outcome) = outcome(word) {
             return Ok(Self::Outcome(outcome));
         }
-        word.parse().map(Self::Cause).map_err(|_| {
+        word.parse().or_else(|_| word.to_ascii_uppercase().parse()).map(Self::Cause).map_err(|_| {
             format!(
-                "{word:?} is neither harmful nor suspicious, nor a cause such as refused, silent-drop or close-unread, nor \
+                "{given:?} is neither harmful nor suspicious, nor a cause such as refused, silent-drop or close-unread, nor \
                  one of {}; docs/report.md lists all",
                 Outcome::ALL.map(Outcome::word).join(", ")
             )
@@ -105,7 +108,8 @@ mod tests {
     fn severities_causes_and_outcomes_are_conditions() {
         let on = |word: &str| word.parse::<FailOn>().unwrap();
         let bad = tests::unreachable();
-        for word in ["harmful", "suspicious", "icmp-host-unreachable", "I03", "unreachable"] {
+        for word in ["harmful", "suspicious", "icmp-host-unreachable", "I03", "i03", "unreachable", "Harmful"]
+        {
             assert!(on(word).applies(&bad) && !on(word).applies(&tests::orderly()), "{word}");
         }
         assert!(!on("refused").applies(&bad));

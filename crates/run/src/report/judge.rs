@@ -169,13 +169,18 @@ fn unreachable(record: &Record) -> Verdict {
 fn silence(record: &Record) -> Verdict {
     use lastack_engine::Rule;
     let cause = match record.rule {
-        _ if !record.facts.established => Cause::SilentDrop,
+        _ if !record.facts.established => unanswered(record),
         Some(Rule::RstKeepaliveTimeout) => Cause::KeepaliveTimeout,
         _ => Cause::DeliveryTimeout,
     };
-    let given_up = record.outcome == Outcome::Aborted && cause == Cause::SilentDrop;
+    let given_up = record.outcome == Outcome::Aborted && !record.facts.established;
     let also = given_up.then_some(Cause::ConnectCancelled);
     Verdict { also, ..Verdict::new(record, cause) }
+}
+
+/// The cause of an attempt without any answer: behind a proxy, only that can have answered.
+fn unanswered(record: &Record) -> Cause {
+    if record.context.via.is_some() { Cause::ProxyFailed } else { Cause::SilentDrop }
 }
 
 /// Either side aborted with a reset.
@@ -221,9 +226,9 @@ fn given_up(record: &Record) -> Verdict {
         _ if record.facts.sibling => Verdict::new(record, Cause::ConnectCancelled),
         waited if waited < SOON => {
             let cancelled = Verdict::new(record, Cause::ConnectCancelled).severity(Severity::Suspicious);
-            if waited < ROUND_TRIP { cancelled } else { cancelled.also(Cause::SilentDrop) }
+            if waited < ROUND_TRIP { cancelled } else { cancelled.also(unanswered(record)) }
         }
-        _ => Verdict::new(record, Cause::SilentDrop).also(Cause::ConnectCancelled),
+        _ => Verdict::new(record, unanswered(record)).also(Cause::ConnectCancelled),
     }
 }
 
@@ -478,6 +483,9 @@ mod tests {
         assert_eq!(cause(&record), ("silent-drop", "harmful"));
         record.by = By::Nobody;
         assert_eq!(cause(&record), ("silent-drop", "harmful"));
+        record.context.via = Some("socks5://192.0.2.9:1080".to_owned());
+        assert_eq!(cause(&record), ("proxy-failed", "harmful"));
+        record.context.via = None;
         assert_eq!(record.verdict().also, Some(Cause::ConnectCancelled));
     }
 
