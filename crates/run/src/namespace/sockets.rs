@@ -63,6 +63,9 @@ fn bound(listener: Listener) -> io::Result<OwnedFd> {
     if at.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    // No network lies between the program and the connections that it accepts. The machine's default may pace, as BBR does: a
+    // download took twice the time. If neither is there, the default stays.
+    let _default = socket.set_tcp_congestion(b"cubic").or_else(|_| socket.set_tcp_congestion(b"reno"));
     socket.bind(&at.into())?;
     if listener.listening {
         socket.listen(BACKLOG)?;
@@ -153,3 +156,22 @@ const REFUSAL: [libc::sock_filter; 21] = [
     op(RETURN, KEPT, 0, 0),
     op(RETURN, 0, 0, 0),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    /// Those of the machine's default may be paced.
+    #[test]
+    fn accepted_connections_are_not_paced() {
+        let listener = Listener { address: "127.0.0.1:0".parse().unwrap(), listening: true };
+        let listener = TcpListener::from(bound(listener).unwrap());
+        listener.set_nonblocking(false).unwrap();
+        let _program = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let name = socket2::SockRef::from(&accepted).tcp_congestion().unwrap();
+        let name = String::from_utf8_lossy(&name);
+        assert!(["cubic", "reno"].contains(&name.trim_end_matches('\0')), "{name}");
+    }
+}
