@@ -179,6 +179,11 @@ impl Run {
         record.lose_datagrams(effect.swallowed, effect.lost);
         if record.proto == Proto::Udp {
             record.ended = record.ended.max(effect.last.unwrap_or(record.ended));
+            // Without an answer, it lasted as long as one was waited for.
+            let answered = record.context.datagrams.is_none_or(|datagrams| datagrams.received > 0);
+            if !answered && matches!(record.verdict().cause, Cause::NoAnswer | Cause::FaultInjected) {
+                record.ended = record.ended.max(jiff::Timestamp::now());
+            }
         }
         if matches!(record.verdict().cause, Cause::PolicyDenied | Cause::FaultInjected) {
             record.by = By::Lastack;

@@ -330,13 +330,16 @@ impl Pace {
 
 /// Serves one port for the whole run.
 pub async fn publish(run: Rc<Run>, host: Host, bound: Bound) {
-    run.never_listened.borrow_mut().insert(bound.at, bound.inside);
+    let begin = || Some(Vec::new());
+    if let Some(waiting) = run.never_listened.borrow_mut().entry(bound.inside).or_insert_with(begin) {
+        waiting.push(bound.at);
+    }
     loop {
         let mut pace = Pace::default();
         while target(&run, bound.inside, bound.at.is_ipv6()).is_none() {
             pace.wait(&run).await;
         }
-        run.never_listened.borrow_mut().remove(&bound.at);
+        run.never_listened.borrow_mut().insert(bound.inside, None);
         let listening = SockRef::from(&bound.socket)
             .listen(BACKLOG)
             .and_then(|()| TcpListener::from_std(bound.socket.try_clone()?.into()));

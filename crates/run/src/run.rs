@@ -94,8 +94,8 @@ pub struct Run {
     pub(crate) ports: Ports,
     /// A program inside may have started to listen.
     pub(crate) announced: Rc<Announced>,
-    /// Published addresses of this host, with their port inside, at which no program has listened.
-    pub(crate) never_listened: RefCell<BTreeMap<SocketAddr, u16>>,
+    /// Published ports inside, with the addresses of this host that lead there; `None`, once a program has listened.
+    pub(crate) never_listened: RefCell<BTreeMap<u16, Option<Vec<SocketAddr>>>>,
     /// Published ports on which no program listens yet.
     bound: RefCell<Vec<inward::Bound>>,
     pub(crate) bound_datagrams: RefCell<Vec<PublishedPort>>,
@@ -307,6 +307,16 @@ impl Run {
         }
     }
 
+    /// Warns of published ports that led nowhere.
+    fn warn_of_unused_ports(&self) {
+        for (inside, at) in self.never_listened.take() {
+            let Some(at) = at else { continue };
+            let at: Vec<String> = at.iter().map(ToString::to_string).collect();
+            let at = at.join(", ");
+            self.report.warn(format!("-p {at}: no program inside ever listened at port {inside}"));
+        }
+    }
+
     /// Warns that flows were closed for lack of descriptors.
     fn warn_of_evictions(&self) {
         let (count, limit) = (self.budget.evictions(), self.budget.of_process_limit());
@@ -375,9 +385,7 @@ async fn attend(
     for warning in run.refusals.warnings(&run.plan.map_localhost) {
         run.report.warn(warning);
     }
-    for (at, inside) in run.never_listened.take() {
-        run.report.warn(format!("-p {at}: no program inside ever listened at port {inside}"));
-    }
+    run.warn_of_unused_ports();
     run.warn_of_evictions();
     run.warn_of_missing_packets();
     for warning in run.seen.lock().uncarried.warnings() {

@@ -143,10 +143,15 @@ fn a_capture_that_nobody_reads_does_not_keep_the_run() {
     let mut reader =
         File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(&fifo).unwrap();
     fill(&mut reader);
-    let script = "import socket, time\ns = socket.socket(type=socket.SOCK_DGRAM)\n\
-                  while True: s.sendto(bytes(1000), ('10.0.2.2', 9)); time.sleep(0.01)";
-    let run = start(&["-q", "-w", fifo.to_str().unwrap()], &["python3", "-c", script], Stdio::inherit());
-    wait_until(|| is_blocked(&run));
+    let sent = place.path().join("sent");
+    // More than is buffered before the first write to the pipe.
+    let script = format!(
+        "import socket, time\ns = socket.socket(type=socket.SOCK_DGRAM)\n\
+         for i in range(200): s.sendto(bytes(1000), ('10.0.2.2', 9)); time.sleep(0.001)\n\
+         open({sent:?}, 'w').close()\ntime.sleep(1000)"
+    );
+    let run = start(&["-q", "-w", fifo.to_str().unwrap()], &["python3", "-c", &script], Stdio::inherit());
+    wait_until(|| sent.exists());
     let begun = Instant::now();
     send(&run, Signal::SIGTERM);
     assert_eq!(ends(run).signal(), Some(15));

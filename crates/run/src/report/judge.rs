@@ -103,6 +103,7 @@ pub fn judge(record: &Record) -> Verdict {
         }
         (Outcome::Orderly, _) => verdict(Cause::Orderly),
         (Outcome::Idle, _) => datagrams(record),
+        (Outcome::Open, _) if stopped_reading(record) => verdict(Cause::ClientCancelled).also(Cause::Open),
         (Outcome::Open, _) if record.lost.total() > 0 => verdict(Cause::Open).severity(Severity::Harmful),
         (Outcome::Open, _) if record.facts.fin.program => verdict(Cause::Open),
         (Outcome::Open, _) => verdict(Cause::Open).severity(Severity::Suspicious),
@@ -117,6 +118,13 @@ pub fn judge(record: &Record) -> Verdict {
         },
     };
     verdict.with_missing(record)
+}
+
+/// The program has closed a connection of its own, and only what it did not read any more is lost.
+fn stopped_reading(record: &Record) -> bool {
+    let (fin, lost) = (record.facts.fin, record.lost);
+    let of_program = opener(record) == By::Program && fin.program && !fin.remote;
+    of_program && lost.unread > 0 && lost.unsent + lost.unacked == 0
 }
 
 /// An injected fault contributed to the end: not if both sides had closed and it was only late.
@@ -437,6 +445,19 @@ mod tests {
         by_reset.lost.unread = 4 << 20;
         assert_eq!(cause(&by_reset), ("client-cancelled", "benign"));
         assert_eq!(by_reset.verdict().also, Some(Cause::CloseUnread));
+    }
+
+    #[test]
+    fn a_download_that_the_program_closed_before_its_end_is_cancelled() {
+        let fin = Fins { program: true, remote: false };
+        let mut record = Record { outcome: Outcome::Open, by: By::Nobody, ..reset(By::Program, facts()) };
+        (record.facts.fin, record.lost.unread) = (fin, 1 << 20);
+        assert_eq!(cause(&record), ("client-cancelled", "benign"));
+        record.lost.unacked = 1;
+        assert_eq!(cause(&record), ("open", "harmful"), "data of the program is lost, too");
+        record.lost.unacked = 0;
+        record.context.inward = true;
+        assert_eq!(cause(&record), ("open", "harmful"), "a server that does not read is no client");
     }
 
     #[test]
