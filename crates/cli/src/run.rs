@@ -129,7 +129,8 @@ pub struct RunArgs {
     #[arg(long, help_heading = "Ports and destinations")]
     pub host_loopback: bool,
 
-    /// Let the program reach these TCP ports of this host's loopback at its own 127.0.0.1, ::1 and localhost
+    /// Let the program reach these TCP ports of this host's loopback at its own 127.0.0.1, ::1 and localhost, also with
+    /// --offline
     #[arg(long, value_name = "PORT", value_delimiter = ',', value_parser = port, help_heading = "Ports and destinations")]
     pub map_localhost: Vec<u16>,
 

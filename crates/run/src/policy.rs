@@ -6,7 +6,7 @@
 //! is exhaustive.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
@@ -72,6 +72,24 @@ impl Policy {
         };
         let both = self.allow.iter().find(same)?;
         Some(format!("--allow {both} and --deny {both} are the same destinations: {cure}"))
+    }
+
+    /// The rule that denies this port of the loopback to the program, if one names the loopback, or the port. A port of
+    /// `--map-localhost` is allowed although everything else is denied.
+    pub fn denies_mapped(&self, port: u16) -> Option<&Destinations> {
+        if self.log_only {
+            return None;
+        }
+        self.deny.iter().filter(|rule| !rule.is_all()).find(|rule| {
+            [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].into_iter().any(|loopback: IpAddr| {
+                rule.contains(Some(Proto::Tcp), SocketAddr::new(loopback, port), Some("localhost"))
+            })
+        })
+    }
+
+    /// The rule that is about this address alone.
+    pub fn denies_address(&self, address: IpAddr) -> Option<&Destinations> {
+        self.deny.iter().find(|rule| rule.target == Target::host(address))
     }
 
     /// Whether nothing at all may be reached.

@@ -18,6 +18,11 @@ pub enum Target {
 }
 
 impl Target {
+    /// This address alone.
+    pub fn host(address: IpAddr) -> Self {
+        Self::Network(address, if address.is_ipv6() { 128 } else { 32 })
+    }
+
     /// Whether the set contains this address, which was resolved from this name.
     pub fn contains(&self, address: IpAddr, name: Option<&str>) -> bool {
         match self {
@@ -86,7 +91,7 @@ impl FromStr for Target {
             return Ok(Self::All);
         }
         if let Ok(address) = bare.parse::<IpAddr>() {
-            return Ok(Self::Network(address, if address.is_ipv6() { 128 } else { 32 }));
+            return Ok(Self::host(address));
         }
         if let Some((network, prefix)) = bare.split_once('/') {
             let network: IpAddr = network.parse().map_err(|_| wrong("is not a network"))?;

@@ -69,6 +69,8 @@ fn names_resolve_by_udp_and_tcp() {
     require_tool("ip");
     assert_eq!(ask("127.0.0.1", "-D 127.0.0.1"), ANSWERS);
     assert_eq!(ask("::1", "-D ::1"), ANSWERS);
+    // The run may answer queries itself, so that a server is connected to by the first query that needs one.
+    assert_eq!(ask("127.0.0.1", "-D ::1 -D 127.0.0.1 --deny ads.example"), ANSWERS_OF_TWO);
 }
 
 #[test]
@@ -96,4 +98,32 @@ fn a_refusing_resolver_is_not_waited_for() {
     let report = String::from_utf8_lossy(&output.stderr);
     assert!(report.contains("ECONNREFUSED from 127.0.0.1:53"), "{report}");
     assert!(report.contains("--dns ADDRESS (-D) asks another name server"), "{report}");
+}
+
+/// Queries over TCP that the run itself answers reach no name server, and none is connected to for them.
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn a_query_over_tcp_that_the_run_answers_contacts_no_server() {
+    require_all();
+    require_tool("unshare");
+    require_tool("ip");
+    let ask = "import socket, struct\n\
+               q = b'\\x12\\x34\\x01\\0\\0\\x01\\0\\0\\0\\0\\0\\0\\x07example\\x04test\\0\\0\\x01\\0\\x01'\n\
+               s = socket.create_connection(('10.0.2.3', 53), 5)\n\
+               s.sendall(struct.pack('!H', len(q)) + q)\n\
+               print('rcode', s.recv(512)[5] & 15)";
+    // Nothing listens there: a connection to it would be refused, and reported.
+    for (option, rcode, reported) in [
+        ("--offline", 5, "REFUSED from 10.0.2.3:53"),
+        ("--inject dns=servfail", 2, "SERVFAIL from 10.0.2.3:53"),
+    ] {
+        let script =
+            format!("ip link set lo up; {LASTACK} run -v -D 127.0.0.1 {option} -- python3 -c \"$0\"");
+        let mut command = Command::new("unshare");
+        let output = finish(command.args(["--map-root-user", "--net", "sh", "-c", &script, ask]));
+        let report = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("rcode {rcode}\n"), "{report}");
+        assert!(report.contains(reported) && !report.contains("127.0.0.1:53"), "{report}");
+        assert!(!report.contains("matched nothing"), "{report}");
+    }
 }

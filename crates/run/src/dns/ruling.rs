@@ -24,10 +24,20 @@ pub struct Ruling {
     injected: Option<String>,
 }
 
+/// Whether the proxy resolves the names, so that an address stands for each.
+fn by_proxy(run: &Run) -> bool {
+    run.plan.via.as_ref().is_some_and(|proxy| proxy.resolves_names())
+}
+
 impl Ruling {
+    /// Whether queries may be answered without a name server.
+    pub fn is_possible(run: &Run) -> bool {
+        by_proxy(run) || !run.plan.policy.is_empty() || run.inject.answers_questions()
+    }
+
     /// The ruling on this query; `None`: a name server answers.
     pub fn on(run: &Run, question: &[u8]) -> Option<Self> {
-        let by_proxy = run.plan.via.as_ref().is_some_and(|proxy| proxy.resolves_names());
+        let by_proxy = by_proxy(run);
         if run.plan.policy.is_empty() && run.inject.is_empty() && !by_proxy {
             return None;
         }

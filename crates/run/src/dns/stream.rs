@@ -59,17 +59,22 @@ async fn reach(order: &[SocketAddr], source: &Source) -> Reached {
 pub async fn relay(run: &Run, syn: InterceptedTcp, live: &Live) -> Result<(), (InterceptedTcp, Failure)> {
     let (program, asked) = (syn.peer_addr(), syn.local_addr());
     let order = run.resolvers.order(run.plan.resolver_number(asked.ip()));
-    let reached = tokio::select! {
-        reached = reach(&order, &run.plan.source) => reached,
-        _given_up = syn.closed() => return Ok(()),
-        () = live.closing() => {
-            syn.ignore();
-            return Ok(());
+    let (host, server, next) = if Ruling::is_possible(run) {
+        // A server is reached by the first query that needs one.
+        (None, asked, 0)
+    } else {
+        let reached = tokio::select! {
+            reached = reach(&order, &run.plan.source) => reached,
+            _given_up = syn.closed() => return Ok(()),
+            () = live.closing() => {
+                syn.ignore();
+                return Ok(());
+            }
+        };
+        match reached {
+            Reached::Server(host, server, next) => (Some(host), server, next),
+            Reached::Failed(failure) => return Err((syn, failure)),
         }
-    };
-    let (host, server, next) = match reached {
-        Reached::Server(host, server, next) => (host, server, next),
-        Reached::Failed(failure) => return Err((syn, failure)),
     };
     // A program that has ended answers no SYN-ACK.
     let Some(Ok(stream)) = live.unless_closing(syn.accept()).await else { return Ok(()) };
@@ -79,6 +84,7 @@ pub async fn relay(run: &Run, syn: InterceptedTcp, live: &Live) -> Result<(), (I
         program: Messages::default(),
         server: Messages::default(),
         waiting: VecDeque::new(),
+        asked,
         address: server,
         next,
         order,
@@ -108,21 +114,26 @@ struct Session {
     program: Messages,
     server: Messages,
     waiting: VecDeque<Waiting>,
+    /// The address that the program has asked, for answers of the run itself.
+    asked: SocketAddr,
+    /// The server.
     address: SocketAddr,
     /// How many servers of `order` were tried.
     next: usize,
     order: Vec<SocketAddr>,
     source: Source,
     asked_at: Instant,
-    /// How the last server ended its connection.
+    /// How the last server ended its connection, or that none can be reached.
     end: Option<ServerEnd>,
 }
 
 /// How a server ended its connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum ServerEnd {
     Closed,
     Reset,
+    /// No server was reached at all.
+    Failed(Failure),
 }
 
 impl Session {
@@ -131,7 +142,7 @@ impl Session {
         &mut self,
         run: &Run,
         mut program: TcpStream,
-        mut host: HostStream,
+        mut host: Option<HostStream>,
         conversation: &Conversation,
     ) -> io::Result<()> {
         let mut open = true;
@@ -145,22 +156,26 @@ impl Session {
                         conversation.account.sent(message.len(), 1);
                         Ruling::note_on(run, conversation, &message);
                         if let Some(ruling) = Ruling::on(run, &message) {
-                            if let Some(answer) = ruling.answer(conversation, self.address, &message) {
+                            if let Some(answer) = ruling.answer(conversation, self.asked, &message) {
                                 send(&mut program, &answer).await?;
                             }
                             continue;
                         }
                         self.asked_at = Instant::now();
-                        let sent = send(&mut host, &message).await;
-                        self.waiting.push_back(Waiting { message, refusal: None, tries: 1 });
-                        sent.is_err()
+                        let sent = match &mut host {
+                            Some(host) => send(host, &message).await.is_ok(),
+                            None => false,
+                        };
+                        let tries = u32::from(host.is_some());
+                        self.waiting.push_back(Waiting { message, refusal: None, tries });
+                        !sent
                     }
                     None => {
                         open = false;
                         false
                     }
                 },
-                answered = self.server.next(&mut host) => match answered {
+                answered = next_of(&mut self.server, &mut host) => match answered {
                     Ok(Some(answer)) => {
                         self.asked_at = Instant::now();
                         self.answered(run, &mut program, answer, conversation).await?
@@ -178,7 +193,7 @@ impl Session {
                 break;
             }
         }
-        if self.end == Some(ServerEnd::Reset) {
+        if matches!(self.end, Some(ServerEnd::Reset | ServerEnd::Failed(_))) {
             program.abort();
             return Ok(());
         }
@@ -217,7 +232,7 @@ impl Session {
     /// Sends pending queries to the next server. `false`: there is none, and the program has got the refusals.
     async fn another(
         &mut self,
-        host: &mut HostStream,
+        host: &mut Option<HostStream>,
         program: &mut TcpStream,
         conversation: &Conversation,
     ) -> io::Result<bool> {
@@ -225,11 +240,18 @@ impl Session {
             // Nothing is lost: the connection is closed as the server closed it.
             return Ok(false);
         }
-        let Reached::Server(stream, address, tried) = reach(&self.order[self.next..], &self.source).await
-        else {
-            return self.hand_over_refusals(program, conversation).await.map(|()| false);
+        let (stream, address, tried) = match reach(&self.order[self.next..], &self.source).await {
+            Reached::Server(stream, address, tried) => (stream, address, tried),
+            Reached::Failed(failure) => {
+                if host.is_none() {
+                    self.address = self.order.last().copied().unwrap_or(self.asked);
+                    self.end = Some(ServerEnd::Failed(failure));
+                }
+                return self.hand_over_refusals(program, conversation).await.map(|()| false);
+            }
         };
-        (*host, self.address, self.next) = (stream, address, self.next + tried);
+        let host = host.insert(stream);
+        (self.address, self.next) = (address, self.next + tried);
         (self.server, self.asked_at, self.end) = (Messages::default(), Instant::now(), None);
         for question in &mut self.waiting {
             question.tries += 1;
@@ -266,15 +288,24 @@ impl Session {
             conversation.add(Outcome {
                 asked: message::asked(&question.message),
                 server: self.address,
-                tries: question.tries,
-                result: match self.end {
+                tries: question.tries.max(1),
+                result: match &self.end {
                     Some(ServerEnd::Reset) => Answer::Reset,
                     Some(ServerEnd::Closed) => Answer::Closed,
+                    Some(ServerEnd::Failed(failure)) => Answer::Failed(failure.clone()),
                     None if patient => Answer::Silence,
                     None => Answer::NotWaitedFor,
                 },
             });
         }
+    }
+}
+
+/// The next message of the server; nothing ever, as long as none is connected.
+async fn next_of(messages: &mut Messages, host: &mut Option<HostStream>) -> io::Result<Option<Vec<u8>>> {
+    match host {
+        Some(host) => messages.next(host).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -144,6 +144,11 @@ impl Injector {
         Plan::new(self, &chosen)
     }
 
+    /// Whether a rule may answer DNS queries.
+    pub fn answers_questions(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule.kind, Kind::Dns(_)))
+    }
+
     /// The fault of a DNS query for this name, and its rule.
     pub fn question(&self, name: &str) -> Option<(DnsFault, String)> {
         for (index, rule) in self.rules.iter().enumerate() {

@@ -38,6 +38,11 @@ pub fn reject(args: &Options, via: Option<&Proxy>) -> anyhow::Result<()> {
             "port {port} of the program cannot be published with -p and lead to this host with --map-localhost: choose another one for -p"
         );
     }
+    for &port in &args.map_localhost {
+        if let Some(rule) = policy.denies_mapped(port) {
+            bail!("--deny {rule} denies port {port} that --map-localhost opens: leave one of them out");
+        }
+    }
     ensure_apart(&[
         ("-w", args.write.as_deref()),
         ("-o", args.output.as_deref()),
@@ -141,6 +146,12 @@ pub fn reject_shared_addresses(args: &Options, networks: &[Network]) -> anyhow::
             );
         }
     }
+    let servers = networks.iter().map(|network| network.dns).chain(args.dns_at.iter().copied());
+    if let Some(rule) = servers.filter_map(|server| args.policy.denies_address(server)).next() {
+        bail!(
+            "--deny {rule} has no effect: lastack itself answers there, for the name servers of this host: deny names, as with --deny example.org, or use --offline"
+        );
+    }
     match args.host_at.iter().find(|address| args.dns_at.contains(address)) {
         Some(address) => {
             bail!("--host-at and --dns-at both name {address}: choose another one for one of them")
@@ -155,12 +166,13 @@ mod tests {
     use super::*;
     use crate::policy::Policy;
 
+    fn fails(change: fn(&mut Options), cure: &str) {
+        let error = format!("{:#}", plan(change).unwrap_err());
+        assert!(error.contains(cure), "{error}");
+    }
+
     #[test]
     fn what_cannot_work_together_names_the_cure() {
-        let fails = |change: fn(&mut Options), cure: &str| {
-            let error = format!("{:#}", plan(change).unwrap_err());
-            assert!(error.contains(cure), "{error}");
-        };
         fails(|o| o.interface = "lo".to_owned(), "choose another name");
         fails(|o| (o.ipv4, o.net6) = (true, "fd01::/64".to_owned()), "--net6 has no effect with -4");
         fails(|o| (o.ipv6, o.net) = (true, "10.9.0.0/24".to_owned()), "--net has no effect with -6");
@@ -171,18 +183,6 @@ mod tests {
         fails(
             |o| (o.via, o.dns) = (Some("socks5h://127.0.0.1:1".to_owned()), vec![[192, 0, 2, 53].into()]),
             "leave it out, or use socks5://",
-        );
-        fails(|o| o.policy = Policy::new(vec![], vec![], false, true), "add --allow, --deny or --offline");
-        fails(
-            |o| o.policy = Policy::new(vec!["all".parse().unwrap()], vec![], true, false),
-            "leave one of them out",
-        );
-        fails(
-            |o| {
-                let rule = || vec!["10.0.0.1:80".parse().unwrap()];
-                o.policy = Policy::new(rule(), rule(), false, false);
-            },
-            "--allow 10.0.0.1:80 and --deny 10.0.0.1:80 are the same destinations: leave one of them out",
         );
         fails(
             |o| (o.map_localhost, o.publish) = (vec![80], vec!["8080:80".parse().unwrap()]),
@@ -198,7 +198,12 @@ mod tests {
             "both name",
         );
         type Change = fn(&mut Options);
-        let possible: [Change; 3] = [
+        let possible: [Change; 4] = [
+            |o| {
+                o.map_localhost = vec![5000];
+                let denied = vec!["all".parse().unwrap(), "10.0.0.0/8".parse().unwrap()];
+                o.policy = Policy::new(vec![], denied, true, false);
+            },
             |o| (o.detach, o.quiet) = (true, true),
             |o| {
                 o.map_localhost = vec![80];
@@ -209,6 +214,40 @@ mod tests {
         for change in possible {
             plan(change).unwrap();
         }
+    }
+
+    #[test]
+    fn rules_of_the_policy_that_cannot_act_name_the_cure() {
+        fails(|o| o.policy = Policy::new(vec![], vec![], false, true), "add --allow, --deny or --offline");
+        fails(
+            |o| o.policy = Policy::new(vec!["all".parse().unwrap()], vec![], true, false),
+            "leave one of them out",
+        );
+        fails(
+            |o| {
+                let rule = || vec!["10.0.0.1:80".parse().unwrap()];
+                o.policy = Policy::new(rule(), rule(), false, false);
+            },
+            "--allow 10.0.0.1:80 and --deny 10.0.0.1:80 are the same destinations: leave one of them out",
+        );
+        fails(
+            |o| {
+                o.map_localhost = vec![5000];
+                o.policy = Policy::new(vec![], vec!["localhost".parse().unwrap()], false, false);
+            },
+            "--deny localhost denies port 5000 that --map-localhost opens: leave one of them out",
+        );
+        fails(
+            |o| {
+                o.map_localhost = vec![80, 5000];
+                o.policy = Policy::new(vec![], vec!["127.0.0.0/8:5000".parse().unwrap()], false, false);
+            },
+            "port 5000",
+        );
+        fails(
+            |o| o.policy = Policy::new(vec![], vec!["10.0.2.3".parse().unwrap()], false, false),
+            "deny names",
+        );
     }
 
     #[test]

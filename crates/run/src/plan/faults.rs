@@ -1,5 +1,6 @@
 //! The faults of the command line and of the file, and whether each of them can act in this run.
 
+use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
@@ -8,6 +9,9 @@ use anyhow::{Context, ensure};
 use super::{Plan, Route};
 use crate::inject::{self, FaultRule, Kind};
 use crate::target::Target;
+
+/// Max bytes of a file of rules.
+const MAX_FILE: u64 = 1 << 20;
 
 /// All faults, and their seed: that of the command line takes precedence.
 pub fn all(
@@ -18,8 +22,7 @@ pub fn all(
     let mut of_file = None;
     if let Some(path) = file {
         let shown = path.display();
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("--inject-file: cannot read {shown}"))?;
+        let text = read_file(path).with_context(|| format!("--inject-file: cannot read {shown}"))?;
         let (more, seed) = inject::read_file(&text, &shown.to_string())
             .map_err(|error| anyhow::anyhow!("--inject-file {shown}: {error}"))?;
         rules.extend(more);
@@ -27,6 +30,17 @@ pub fn all(
     }
     ensure!(seed.is_none() || !rules.is_empty(), "--seed is that of --inject and --inject-file: add a fault");
     Ok((rules, seed.or(of_file).unwrap_or(1)))
+}
+
+/// The rules of a file, which may be a pipe: one that does not end is no file of rules.
+fn read_file(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        let why = format!("it has more than {} MiB: it is no file of rules", MAX_FILE >> 20);
+        return Err(std::io::Error::other(why));
+    }
+    Ok(text)
 }
 
 /// Rejects faults that can never act with the other options of the run: the error names the cure.
@@ -124,4 +138,17 @@ fn loopback(plan: &Plan, rule: &FaultRule, address: IpAddr) -> Option<String> {
         ));
     }
     (!rule.acts_on_sockets()).then(|| inject::NOT_ON_SOCKETS.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_does_not_end_is_an_error() {
+        let error = all(Vec::new(), Some(Path::new("/dev/zero")), None).unwrap_err();
+        assert!(format!("{error:#}").contains("no file of rules"), "{error:#}");
+        let error = all(Vec::new(), Some(Path::new("/nonexistent/rules")), None).unwrap_err();
+        assert!(format!("{error:#}").contains("cannot read /nonexistent/rules"), "{error:#}");
+    }
 }

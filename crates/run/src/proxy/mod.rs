@@ -111,6 +111,11 @@ impl Proxy {
             return Err(wrong());
         }
         let end = host.rfind(']').map_or(0, |at| at + 1);
+        if let Some((_, port)) = host[end..].rsplit_once(':')
+            && !matches!(port.parse::<u16>(), Ok(1..))
+        {
+            return Err(format!("the proxy {host:?} has no port {port:?}: write one from 1 to 65535"));
+        }
         let with_port = if host[end..].contains(':') { host.to_owned() } else { format!("{host}:{port}") };
         let addresses = with_port
             .to_socket_addrs()
@@ -219,6 +224,8 @@ mod tests {
             ("https://127.0.0.1:1", "http://HOST:PORT"),
             ("socks5://", "HOST"),
             ("socks5://:x@127.0.0.1", "1 to 255 bytes"),
+            ("socks5://192.0.2.9:70000", "write one from 1 to 65535"),
+            ("http://[2001:db8::9]:x", "write one from 1 to 65535"),
             ("socks5://no.such.host.invalid:1", "correct the name"),
         ] {
             let error = Proxy::new(text).unwrap_err();
