@@ -94,6 +94,7 @@ impl Handshake {
         if !self.syn_resent_early && !seg.has(TcpFlags::SYN) {
             self.syn_resent_early = true;
             self.deadline = Some(now + HURRY);
+            self.apply_user_timeout();
         }
     }
 

@@ -286,7 +286,7 @@ impl Handshake {
     }
 
     /// Limits the deadline to the user timeout, which may have been set after the SYN was sent.
-    fn apply_user_timeout(&mut self) {
+    pub(super) fn apply_user_timeout(&mut self) {
         if let (Some(at), Some(limit)) = (self.deadline, self.settings.rare().user_timeout) {
             self.deadline = Some(at.min(self.opened + limit));
         }

@@ -154,3 +154,22 @@ fn s91_keep_alive_waits_for_the_user_timeout() {
         assert!(p.ends().contains("(S91)"));
     });
 }
+
+/// An ACK of an old connection hurries the next SYN, and does not put off the end of the attempt.
+#[test]
+fn an_old_ack_in_syn_sent_does_not_extend_the_user_timeout() {
+    both(|v6| {
+        let mut p = Peer::syn_sent(v6);
+        p.tcp().set_user_timeout(seconds(2));
+        p.run(1_995);
+        assert_eq!(p.on(". seq=500 ack=6"), "answered S20 | R seq=6");
+        assert_eq!((p.run(4).as_str(), p.state()), ("", TcpState::SynSent));
+        assert_eq!((p.run(1).as_str(), p.state()), ("", TcpState::Closed));
+        // A user timeout that has passed when it is set.
+        let mut p = Peer::syn_sent(v6);
+        p.run(5_000);
+        p.tcp().set_user_timeout(seconds(2));
+        p.on(". seq=500 ack=6");
+        assert_eq!((p.run(1).as_str(), p.state()), ("", TcpState::Closed));
+    });
+}
