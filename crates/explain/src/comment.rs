@@ -22,6 +22,11 @@ const KEPT: usize = 32;
 /// Frames that are kept of one comment that repeats itself.
 const FRAMES: usize = 8;
 
+/// The comment of a packet that a fault of `--inject` added.
+const FORGED: &str = "forged by lastack: ";
+/// The comment of a packet that a fault of `--inject` changed.
+const DAMAGED: &str = "damaged by lastack: ";
+
 /// The content of a comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Said {
@@ -109,6 +114,11 @@ fn read_end(text: &str) -> Option<Said> {
     Some(Said::End { cause, by })
 }
 
+/// Whether a fault changed the packet with this comment: its ports may be those of no connection.
+pub(crate) fn is_damaged(text: &str) -> bool {
+    text.split("; ").any(|part| part.starts_with(DAMAGED))
+}
+
 /// Records the comment of a packet to `to`.
 pub(crate) fn note(comments: &mut Vec<Comment>, text: &str, frame: Frame, to: Endpoint) {
     for said in read(text) {
@@ -145,7 +155,10 @@ pub(crate) fn decide(explained: &mut Explained) {
         sent(explained, &comments);
     }
     for (said, cause) in [(Said::Fault, Cause::FaultInjected), (Said::Lost, Cause::SilentDrop)] {
-        if let Some(comment) = comments.iter().find(|comment| comment.said == said) {
+        let mut of_kind = comments.iter().filter(|comment| comment.said == said);
+        // A forged packet may be ignored: one that was lost or changed explains more.
+        if let Some(comment) = of_kind.clone().find(|comment| !comment.is_forged()).or_else(|| of_kind.next())
+        {
             happened(explained, comment, cause);
         }
     }
@@ -153,6 +166,11 @@ pub(crate) fn decide(explained: &mut Explained) {
 }
 
 impl Comment {
+    /// Whether lastack added the packet, instead of losing or changing one.
+    fn is_forged(&self) -> bool {
+        self.said == Said::Fault && self.text.split("; ").any(|part| part.starts_with(FORGED))
+    }
+
     fn end(&self) -> Option<(&Self, Cause, Party)> {
         match self.said {
             Said::End { cause, by } => Some((self, cause, by)),
@@ -295,13 +313,14 @@ fn happened(explained: &mut Explained, comment: &Comment, cause: Cause) {
     let before = verdict.cause;
     let has_comment = verdict.evidence.iter().any(|evidence| evidence.kind == Kind::Comment);
     match before {
-        // A forged reset that was not accepted did nothing.
-        Cause::ResetIgnored if explained.conn.is_orderly() => {
+        // A forged reset that was not accepted did nothing. The acknowledgment of the last FIN is often not captured.
+        Cause::ResetIgnored if explained.conn.sides.iter().all(|side| side.fin.is_some()) => {
             replace(verdict, Cause::Orderly, verdict.ended_by);
             add(verdict, before, &[]);
             add(verdict, cause, &comment.frames);
         }
         Cause::Orderly | Cause::Open => add(verdict, cause, &comment.frames),
+        Cause::ResetIgnored if comment.is_forged() => add(verdict, cause, &comment.frames),
         _ if has_comment || cause != Cause::FaultInjected || verdict.severity == Severity::Benign => {
             add(verdict, cause, &comment.frames);
         }

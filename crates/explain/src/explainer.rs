@@ -275,6 +275,15 @@ impl Explainer {
                 self.summary.unread_packets += 1;
                 return;
             };
+            // The receiver drops it: its ports, or its addresses, are not those of a connection.
+            let is_damaged = packet.comment.is_some_and(comment::is_damaged);
+            if is_damaged
+                && segment.has_bad_checksum() != Some(false)
+                && !self.tracker.follows(segment.src, segment.dst)
+            {
+                self.summary.tcp += 1;
+                return;
+            }
             if packet.vantage > 0 {
                 segment.pkt.vantage = packet.vantage;
                 self.translate(&mut segment);

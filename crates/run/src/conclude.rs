@@ -195,9 +195,11 @@ impl Run {
         }
         record.note_what_is_known();
         self.comments.end(record.local, seen_as, || record.reason());
+        // A fault may have had no effect: the packets alone do not show that.
         if record.outcome != Outcome::Orderly
             || record.verdict().cause != Cause::Orderly
             || record.is_trouble()
+            || !record.context.injected.is_empty()
         {
             self.comments.state_end(|| record.stated(seen_as).to_string());
         }

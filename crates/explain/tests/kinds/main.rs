@@ -2,6 +2,7 @@
 //! packet by packet, and judged whole and damaged.
 
 mod ends;
+mod faults;
 mod packet;
 mod script;
 
