@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{LASTACK, finish, require_all, require_tool};
+use crate::support::{LASTACK, require_all, require_tool};
 
 /// No end takes longer than the limit of lastack itself, 10 seconds, on a busy machine too.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -208,23 +208,6 @@ fn silent_name_servers_and_remotes_do_not_keep_the_run() {
         assert!(!ends(run).success());
         std::fs::remove_file(place.path().join("ready")).unwrap();
         std::fs::remove_file(place.path().join("started")).unwrap();
-    }
-}
-
-#[test]
-#[ignore = "needs namespaces, python3 and tools"]
-fn a_job_of_a_shell_stops_continues_and_is_interrupted() {
-    require_all();
-    let shell = include_str!("terminal.py");
-    let beats = "import time\nwhile True: print('beat', flush=True); time.sleep(0.05)";
-    let job = |words: &[&str]| {
-        let mut command = Command::new("python3");
-        finish(command.args(["-c", shell]).args(words).args(["/usr/bin/env", "python3", "-c", beats]))
-    };
-    let expected = "stopped\ncontinued\nstopped\ncontinued\nended with signal 2\n";
-    for words in [&[][..], &[LASTACK, "run", "-q", "--"], &[LASTACK, "run", "-q", "--host-pids", "--"]] {
-        let output = job(words);
-        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{words:?}: {output:?}");
     }
 }
 
