@@ -19,7 +19,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut explainer = Explainer::new(Options { all: true, ..Options::default() });
     while let Some(packet) = input.next_packet() {
         explainer.packet(&packet);
+        input.stated().iter().for_each(|end| explainer.state(end));
     }
+    input.stated().iter().for_each(|end| explainer.state(end));
     explainer.finish();
     let files: Vec<_> = input.facts().map(|facts| facts.name.clone()).collect();
     let digits = input.facts().map(|facts| facts.digits).max().unwrap_or(6);
@@ -30,6 +32,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     for error in explainer.icmp_errors() {
         println!("{}", serde_json::to_string(&writer.icmp_error(error))?);
+    }
+    for flow in explainer.flows() {
+        println!("{}", serde_json::to_string(&writer.flow(flow))?);
     }
     println!("{}", serde_json::to_string(&writer.summary(explainer.summary(), Vec::new()))?);
     Ok(())

@@ -18,6 +18,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Different ICMP errors that are kept.
 const ICMP: usize = 10_000;
+/// Flows of datagrams whose stated ends are kept.
+const FLOWS: usize = 10_000;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
@@ -142,6 +144,19 @@ pub struct IcmpError {
     pub stated: Option<Known>,
 }
 
+/// A flow of datagrams without an ICMP error, whose end `lastack run` has stated.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// The end that sent first.
+    pub client: Endpoint,
+    /// The other end.
+    pub server: Endpoint,
+    /// When the end was stated, in nanoseconds since 1970.
+    pub time: i64,
+    /// How it ended.
+    pub stated: Known,
+}
+
 /// Sums over the whole input.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {
@@ -188,6 +203,7 @@ pub struct Explainer {
     ready: VecDeque<Explained>,
     groups: Groups,
     icmp: BTreeMap<(Endpoint, Endpoint, u8, u8, u8), IcmpError>,
+    flows: BTreeMap<(Endpoint, Endpoint), Flow>,
     summary: Summary,
     last_time: i64,
 }
@@ -207,6 +223,7 @@ impl Explainer {
             ready: VecDeque::new(),
             groups: Groups::default(),
             icmp: BTreeMap::new(),
+            flows: BTreeMap::new(),
             summary: Summary::default(),
             last_time: i64::MIN,
         }
@@ -248,8 +265,15 @@ impl Explainer {
         let (client, server) = (Endpoint::from(stated.client), Endpoint::from(stated.server));
         if stated.udp {
             let of_flow = (client, server, UDP, 0, 0)..=(client, server, UDP, u8::MAX, u8::MAX);
+            let mut has_error = false;
             for (_, error) in self.icmp.range_mut(of_flow) {
                 error.stated = Some(stated.known.clone());
+                has_error = true;
+            }
+            let is_listed = self.options.all || stated.known.severity != Severity::Benign;
+            if !has_error && is_listed && self.flows.len() < FLOWS {
+                let flow = Flow { client, server, time: stated.time, stated: stated.known.clone() };
+                self.flows.insert((client, server), flow);
             }
         } else if let Some(conn) = self.tracker.between(client, server)
             && conn.first.0 <= stated.time
@@ -460,6 +484,11 @@ impl Explainer {
     /// ICMP errors that belong to no TCP connection.
     pub fn icmp_errors(&self) -> impl Iterator<Item = &IcmpError> {
         self.icmp.values()
+    }
+
+    /// Flows of datagrams without an ICMP error, whose ends are stated: with [`Options::all`] the benign ones, too.
+    pub fn flows(&self) -> impl Iterator<Item = &Flow> {
+        self.flows.values()
     }
 
     /// The sums.

@@ -30,7 +30,7 @@ pub mod verdict;
 pub mod write;
 
 pub use declared::Declared;
-pub use explainer::{Explained, Explainer, IcmpError, Known, Options, Summary};
+pub use explainer::{Explained, Explainer, Flow, IcmpError, Known, Options, Summary};
 pub use id::{community_id, connection_id};
 pub use packet::{Addr, End, Endpoint, Frame, Pkt};
 pub use protocol::{Protocol, http_begins, http_size};

@@ -1,6 +1,6 @@
 //! The JSON records of `lastack explain --json` and `lastack watch --json`: one object a line.
 
-use crate::explainer::{Explained, IcmpError, Summary};
+use crate::explainer::{Explained, Flow, IcmpError, Summary};
 use crate::packet::{Addr, End, Frame};
 use crate::pattern::Group;
 use crate::read::FileFacts;
@@ -214,6 +214,25 @@ pub struct IcmpErrorRecord {
     icmp: Vec<IcmpRecord>,
     advice: &'static str,
     limits: Vec<&'static str>,
+}
+
+/// The record of a flow of datagrams.
+#[derive(Serialize)]
+pub struct FlowRecord {
+    v: u8,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    proto: &'static str,
+    client: String,
+    server: String,
+    ended: String,
+    cause: &'static str,
+    code: &'static str,
+    confidence: f64,
+    ended_by: &'static str,
+    severity: &'static str,
+    text: String,
+    advice: &'static str,
 }
 
 /// A group's record.
@@ -517,6 +536,27 @@ impl Writer {
             } else {
                 Vec::new()
             },
+        }
+    }
+
+    /// The record of a flow of datagrams whose end is stated.
+    #[must_use]
+    pub fn flow(&self, flow: &Flow) -> FlowRecord {
+        let stated = &flow.stated;
+        FlowRecord {
+            v: VERSION,
+            kind: "flow",
+            proto: "udp",
+            client: self.endpoint(flow.client),
+            server: self.endpoint(flow.server),
+            ended: self.time(flow.time),
+            cause: stated.cause.name(),
+            code: stated.cause.code(),
+            confidence: 0.99,
+            ended_by: stated.ended_by.name(),
+            severity: stated.severity.name(),
+            text: if self.anonymize { String::new() } else { stated.text.clone() },
+            advice: stated.cause.advice(),
         }
     }
 

@@ -35,6 +35,9 @@ pub fn json_tail(
     for error in explainer.icmp_errors() {
         line(serde_json::to_string(&writer.icmp_error(error)))?;
     }
+    for flow in explainer.flows() {
+        line(serde_json::to_string(&writer.flow(flow)))?;
+    }
     for group in groups {
         line(serde_json::to_string(&writer.group(group)))?;
     }
@@ -70,7 +73,8 @@ pub fn people(
     let headline = render::headline(writer, &run.summary(explainer), &groups, &run.listed);
     writeln!(out, "{headline}")?;
     let icmp: Vec<_> = explainer.icmp_errors().collect();
-    let lines = render::lines(writer, &run.listed, &icmp, args.all, most);
+    let flows: Vec<_> = explainer.flows().collect();
+    let lines = render::lines(writer, &run.listed, &icmp, &flows, args.all, most);
     if !lines.is_empty() {
         writeln!(out, "\n{}", lines.trim_end())?;
     }

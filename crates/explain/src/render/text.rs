@@ -2,7 +2,7 @@
 
 use super::conversation::{bytes, cause_by, count, group_phrase, in_doubt, sentence, span};
 use super::sequence::sequence;
-use crate::explainer::{Explained, IcmpError, Summary};
+use crate::explainer::{Explained, Flow, IcmpError, Summary};
 use crate::pattern::Group;
 use crate::record::Writer;
 use lastack_causes::{Cause, EndedBy, Severity};
@@ -158,6 +158,7 @@ pub fn lines(
     writer: &Writer,
     explained: &[Explained],
     icmp: &[&IcmpError],
+    flows: &[&Flow],
     all: bool,
     most: usize,
 ) -> String {
@@ -186,6 +187,17 @@ pub fn lines(
             error.count,
             if error.count == 1 { "" } else { "s" },
             writer.frame(seen.frame)
+        );
+    }
+    for flow in flows.iter().take(most) {
+        let _ = writeln!(
+            out,
+            "      {}  udp {} > {}  {} by {}",
+            clock(&writer.time(flow.time)),
+            writer.endpoint(flow.client),
+            writer.endpoint(flow.server),
+            flow.stated.cause,
+            flow.stated.ended_by.noun(),
         );
     }
     if !all {

@@ -2,7 +2,7 @@
 
 use crate::packet::{ACK, FIN, PSH, RST, SYN, Tcp, write};
 use lastack_explain::record::Writer;
-use lastack_explain::{Explainer, Frame, Options, RawPacket};
+use lastack_explain::{Explainer, Frame, Options, RawPacket, Stated, render};
 use serde_json::Value;
 
 const CLIENT: ([u8; 4], u16) = ([10, 0, 2, 100], 40_000);
@@ -92,4 +92,29 @@ fn a_packet_with_damaged_ports_begins_no_connection() {
     packets[0].1 = damaged;
     let found = records(&packets);
     assert_eq!((found.len(), &found[0]["cause"]), (1, &"orderly".into()), "{found:#?}");
+}
+
+#[test]
+fn the_stated_end_of_a_flow_without_packets_of_an_error_is_shown() {
+    let ends = [
+        "end of udp 10.0.2.100:40000 > 198.51.100.77:999: no-answer, suspicious, by nobody: no-answer (x)",
+        "end of udp 10.0.2.100:40001 > 198.51.100.78:53: orderly, benign, by nobody: orderly",
+    ];
+    for all in [false, true] {
+        let mut explainer = Explainer::new(Options { all, ..Options::default() });
+        ends.iter().for_each(|end| explainer.state(&Stated::parse(end, MS).unwrap()));
+        explainer.finish();
+        let writer = Writer::default();
+        let flows: Vec<_> = explainer.flows().collect();
+        // Benign flows are listed on request only.
+        assert_eq!(flows.len(), 1 + usize::from(all));
+        let record = serde_json::to_value(writer.flow(flows[0])).unwrap();
+        let fields = ["type", "proto", "client", "server", "cause", "severity", "ended_by"];
+        let expected =
+            ["flow", "udp", "10.0.2.100:40000", "198.51.100.77:999", "no-answer", "suspicious", "nobody"];
+        assert_eq!(fields.map(|field| record[field].as_str().unwrap()), expected);
+        let lines = render::lines(&writer, &[], &[], &flows, all, 10);
+        assert!(lines.contains("udp 10.0.2.100:40000 > 198.51.100.77:999  no-answer by nobody"), "{lines}");
+        assert_eq!(lines.lines().count(), flows.len(), "{lines}");
+    }
 }
