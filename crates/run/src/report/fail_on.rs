@@ -19,6 +19,8 @@ pub enum FailOn {
     Cause(Cause),
     /// Ends with this outcome.
     Outcome(Outcome),
+    /// Ends with this cause, or with this outcome of the same name.
+    CauseOrOutcome(Cause, Outcome),
 }
 
 impl FailOn {
@@ -30,6 +32,9 @@ impl FailOn {
             Self::Cause(cause) => verdict.cause == cause || verdict.also == Some(cause),
             // A benign end is no failure, whatever its outcome.
             Self::Outcome(outcome) => record.outcome == outcome && verdict.severity > Severity::Benign,
+            Self::CauseOrOutcome(cause, outcome) => {
+                Self::Cause(cause).applies(record) || Self::Outcome(outcome).applies(record)
+            }
         }
     }
 }
@@ -86,16 +91,17 @@ impl FromStr for FailOn {
             "suspicious" => return Ok(Self::Severity(Severity::Suspicious)),
             _ => {}
         }
-        if let Some(outcome) = outcome(word) {
-            return Ok(Self::Outcome(outcome));
-        }
-        word.parse().or_else(|_| word.to_ascii_uppercase().parse()).map(Self::Cause).map_err(|_| {
-            format!(
+        let cause = word.parse().or_else(|_| word.to_ascii_uppercase().parse()).ok();
+        match (cause, outcome(word)) {
+            (Some(cause), Some(outcome)) => Ok(Self::CauseOrOutcome(cause, outcome)),
+            (Some(cause), None) => Ok(Self::Cause(cause)),
+            (None, Some(outcome)) => Ok(Self::Outcome(outcome)),
+            (None, None) => Err(format!(
                 "{given:?} is neither harmful nor suspicious, nor a cause such as refused, silent-drop or close-unread, nor \
                  one of {}; docs/report.md lists all",
                 Outcome::ALL.map(Outcome::word).join(", ")
-            )
-        })
+            )),
+        }
     }
 }
 
@@ -113,6 +119,9 @@ mod tests {
             assert!(on(word).applies(&bad) && !on(word).applies(&tests::orderly()), "{word}");
         }
         assert!(!on("refused").applies(&bad));
+        for word in ["orderly", "C00", "Orderly"] {
+            assert!(on(word).applies(&tests::orderly()) && !on(word).applies(&bad), "{word}");
+        }
         assert!("lost".parse::<FailOn>().unwrap_err().contains("refused"));
     }
 }
