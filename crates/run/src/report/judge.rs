@@ -255,6 +255,7 @@ fn after_own_close(record: &Record) -> Verdict {
         late
     };
     let closer_is_client = record.by == opener(record);
+    let others_fin = if record.by == By::Remote { facts.fin.program } else { facts.fin.remote };
     // What the client had not read when it closed is no loss, but its own decision.
     let discarded = match record.by {
         _ if !closer_is_client => 0,
@@ -267,6 +268,10 @@ fn after_own_close(record: &Record) -> Verdict {
         _ if undelivered > 0 => verdict(Cause::DataAfterClose, Severity::Harmful),
         _ if discarded == 0 && (facts.late_alert || facts.tls && late <= SHORT) => {
             verdict(Cause::CloseNotifyRace, Severity::Benign)
+        }
+        // The server had not closed: the reset is the answer to its data, whose amount is not known.
+        0 if closer_is_client && !others_fin => {
+            verdict(Cause::ClientCancelled, Severity::Benign).also(Cause::DataAfterClose)
         }
         // Both had closed, or the other side's FIN arrived at a closed socket: all data had arrived.
         0 => verdict(Cause::Orderly, Severity::Benign),
@@ -416,6 +421,20 @@ mod tests {
         mirror.lost.unacked = 30;
         assert_eq!(cause(&mirror), ("close-notify-race", "benign"));
         assert_eq!((mirror.verdict().late, mirror.verdict().lost), (30, Lost::default()));
+    }
+
+    #[test]
+    fn a_reset_of_a_client_that_had_closed_is_orderly_only_if_the_server_had_closed_too() {
+        for by in [By::Program, By::Remote] {
+            let closed = Fins { program: by == By::Program, remote: by == By::Remote };
+            let mut record = reset(by, Facts { fin: closed, ..facts() });
+            record.context.inward = by == By::Remote;
+            let injected = vec!["rate=500k".to_owned()];
+            record.context.injected = if by == By::Remote { injected } else { Vec::new() };
+            assert_eq!(cause(&record), ("client-cancelled", "benign"), "{by:?}");
+            record.facts.fin = Fins { program: true, remote: true };
+            assert_eq!(cause(&record), ("orderly", "benign"), "{by:?}");
+        }
     }
 
     #[test]
