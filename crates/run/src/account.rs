@@ -286,6 +286,20 @@ impl ConnectionReport {
         record
     }
 
+    /// A kernel had accepted it, and an injected fault let nothing pass. `gone`: the end that opened it has closed or
+    /// reset it; else it was still open at the end of the run.
+    pub fn held_up(&self, gone: bool) -> Record {
+        let mut record = match (gone, self.context.get().inward) {
+            (false, _) => self.open(TcpState::Established),
+            (true, false) => self.closed_alone(),
+            (true, true) => {
+                self.record(Outcome::Reset, By::Remote, Some(Rule::PeerRstExact), TcpState::Established)
+            }
+        };
+        record.facts.established = true;
+        record
+    }
+
     /// A connection from outside that the program did not accept.
     pub fn not_taken(&self, error: &std::io::Error) -> Record {
         let outcome = match error.kind() {

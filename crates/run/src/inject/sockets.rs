@@ -18,7 +18,11 @@ pub enum Parting {
     /// These ends are reset, and the other does not notice.
     Reset(Ends),
     /// The remote is gone; the program is reset when it sends.
-    HalfOpen,
+    HalfOpen {
+        /// The remote's data up to the place of the fault was passed on last: the program's acknowledgment of it is
+        /// what the remote answers.
+        acknowledges: bool,
+    },
 }
 
 /// What faults do to the next data of one direction.
@@ -91,12 +95,15 @@ impl Plan {
         passed: impl Fn(Side) -> u64,
     ) -> Parting {
         let established = Instant::now();
-        let fault = self.end(injector, gate, passed).await;
+        let fault = self.end(injector, gate, &passed).await;
         injector.acted(flow, fault.rule);
         sleep_until(established + GRACE).await;
         match fault.kind {
             Kind::Rst { to, .. } => Parting::Reset(to),
-            _ => Parting::HalfOpen,
+            _ => {
+                let of_remote = fault.direction.includes(Direction::Down) && fault.after > 0;
+                Parting::HalfOpen { acknowledges: of_remote && passed(Side::Remote) == fault.after }
+            }
         }
     }
 
@@ -178,6 +185,24 @@ mod tests {
         assert_eq!((stalled.stalled, stalled.cut), (Some((0, Duration::MAX)), Some((3, Duration::MAX))));
         let down = plan.on_data(&injector, Side::Remote, [100, 0], 1);
         assert_eq!((down.stalled, down.room), (None, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_half_open_connection_meets_its_acknowledgment_of_data_or_its_next_data() {
+        let cases = [
+            ("half-open:after=1000", [80, 1000], true),
+            ("half-open:after=1000", [1000, 80], false),
+            ("half-open:after=1000:direction=up", [1000, 1000], false),
+            ("half-open", [0, 0], false),
+        ];
+        for (rule, passed, expected) in cases {
+            let (injector, plan) = plan(&[rule]);
+            let gate = Gate::default();
+            plan.prepare(&gate, injector.elapsed());
+            let of = |side| passed[usize::from(side == Side::Remote)];
+            let parting = plan.parting(&injector, &flow(), &gate, of).await;
+            assert_eq!(parting, Parting::HalfOpen { acknowledges: expected }, "{rule} {passed:?}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::{Parted, reset};
 use crate::account::ConnectionReport;
 use crate::closing::Live;
 use crate::host::{inner, urgent};
-use crate::inject::{AtSyn, Ends, Flow, OnData, Parting, Plan as Faults};
+use crate::inject::{AtSyn, Ends, Flow, OnData, Plan as Faults};
 use crate::relay::{RelayStats, Side};
 use crate::run::Run;
 
@@ -42,15 +43,13 @@ pub async fn hinder(
     match faults.answer_to_socket(&run.inject, &flow) {
         None => false,
         Some(AtSyn::Silence(until)) => {
-            let healed = tokio::select! {
-                () = sleep(until.saturating_sub(run.inject.elapsed())) => true,
-                () = gone => false,
+            let gone = tokio::select! {
+                () = sleep(until.saturating_sub(run.inject.elapsed())) => return false,
+                () = gone => true,
                 () = live.closing() => false,
             };
-            if !healed {
-                run.record(account.answered_by_fault(None, false));
-            }
-            !healed
+            run.record(account.held_up(gone));
+            true
         }
         Some(_) => {
             run.record(account.answered_by_fault(None, true));
@@ -96,11 +95,29 @@ pub async fn join(
     }
 }
 
-/// Ends a connection as a fault says. A side that does not notice it is open until the run ends.
-pub async fn part(parting: Parting, program: TcpStream, host: TcpStream, live: &Live) {
-    match parting {
-        Parting::Reset(Ends::Both) => [&program, &host].into_iter().for_each(reset),
-        Parting::Reset(to) => {
+/// Waits until the program sends on a connection that its remote has lost, or acknowledges data of before. Returns whether
+/// it did so before the run ended: its socket then gets a reset.
+pub async fn lose_remote(acknowledges: bool, program: &TcpStream, host: TcpStream, live: &Live) -> bool {
+    // The data that a remote has under way is acknowledged by the program.
+    let sending = SockRef::from(&host).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|bytes| bytes > 0);
+    reset(&host);
+    drop(host);
+    if acknowledges || sending {
+        return true;
+    }
+    let mut byte = [0];
+    tokio::select! {
+        // Also when it closes: its FIN meets a host that does not know the connection.
+        _ = program.peek(&mut byte) => true,
+        () = live.closing() => false,
+    }
+}
+
+/// Resets these ends of a connection. A side that does not notice it is open until the run ends.
+pub async fn part(to: Ends, program: TcpStream, host: TcpStream, live: &Live) {
+    match to {
+        Ends::Both => [&program, &host].into_iter().for_each(reset),
+        _ => {
             let (gone, left) = if to == Ends::Program { (program, host) } else { (host, program) };
             reset(&gone);
             drop(gone);
@@ -111,16 +128,6 @@ pub async fn part(parting: Parting, program: TcpStream, host: TcpStream, live: &
                 () = live.closing() => {}
             }
             reset(&left);
-        }
-        Parting::HalfOpen => {
-            reset(&host);
-            drop(host);
-            tokio::select! {
-                // Also when it closes: its FIN meets a host that does not know the connection.
-                _ = program.readable() => {}
-                () = live.closing() => {}
-            }
-            reset(&program);
         }
     }
 }

@@ -98,11 +98,17 @@ impl Joint {
             () = live.closing() => None,
         };
         faults.count_at_end(&run.inject, &flow, &account.ledger.gate, false);
+        if let Some(Err(Parted::Injected(Parting::HalfOpen { acknowledges }))) = over {
+            let met = Box::pin(faulty::lose_remote(acknowledges, &program, host, live)).await;
+            // A program that has sent nothing since does not know: its connection is open.
+            run.record(account.joined(over.as_ref().filter(|_| met)));
+            return reset(&program);
+        }
         run.record(account.joined(over.as_ref()));
         match over {
             Some(Ok(())) => {}
-            Some(Err(Parted::Injected(parting))) => {
-                Box::pin(faulty::part(parting, program, host, live)).await
+            Some(Err(Parted::Injected(Parting::Reset(to)))) => {
+                Box::pin(faulty::part(to, program, host, live)).await
             }
             Some(Err(Parted::Gone(until))) => {
                 drop(program);
