@@ -18,7 +18,8 @@ use super::closing::Live;
 use super::plan::Route;
 use crate::host::ping::{Heard, NotSent, Ping};
 use crate::host::{Failure, Said};
-use crate::inject::{AtSyn, Flow};
+use crate::inject::{Acted, AtSyn, Flow};
+use crate::report::Echo;
 
 /// Max sockets for pings at once.
 const MAX_PINGS: usize = 1024;
@@ -139,7 +140,8 @@ impl Pings {
         tokio::task::spawn_local(async move {
             pings.listen(&of_task, &live).await;
             pings.pings.borrow_mut().remove(&key);
-            pings.run.inject.leave(&flow);
+            let acted = pings.run.inject.leave(&flow);
+            pings.run.report.count(|summary| count_lost(&mut summary.echo, &acted));
         });
         Ok((asking, first))
     }
@@ -217,6 +219,13 @@ impl Pings {
     }
 }
 
+/// Counts the requests that an injected fault swallowed, which the program has sent, and takes off the replies that it
+/// kept from the program.
+fn count_lost(echo: &mut Echo, acted: &Acted) {
+    echo.asked += acted.swallowed;
+    echo.answered = echo.answered.saturating_sub(acted.lost);
+}
+
 impl Asking {
     fn remember(&self, request: EchoRequest) {
         self.last.set(Instant::now());
@@ -232,5 +241,19 @@ impl Asking {
         let mut asked = self.asked.borrow_mut();
         let at = asked.iter().position(|request| seq.is_none_or(|seq| seq == request.seq))?;
         asked.remove(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_and_replies_that_a_fault_has_lost_are_counted_as_the_program_sees_them() {
+        let mut echo = Echo { asked: 2, answered: 2, ..Echo::default() };
+        count_lost(&mut echo, &Acted { swallowed: 3, lost: 1, ..Acted::default() });
+        assert_eq!((echo.asked, echo.answered), (5, 1));
+        count_lost(&mut echo, &Acted::default());
+        assert_eq!((echo.asked, echo.answered), (5, 1));
     }
 }
