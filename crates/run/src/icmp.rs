@@ -25,6 +25,9 @@ use crate::report::Echo;
 const MAX_PINGS: usize = 1024;
 /// Max pending requests of one ping.
 const MAX_ASKED: usize = 64;
+/// Indices of [`Asking::copied`].
+const REQUEST: usize = 0;
+const REPLY: usize = 1;
 /// Idle timeout of a ping.
 const IDLE: Duration = Duration::from_secs(30);
 
@@ -53,6 +56,26 @@ struct Asking {
     slot: Slot,
     /// The answer of an injected fault.
     fault: Option<IcmpError>,
+    /// The last requests and replies, if an injected fault duplicates them: copies are not counted.
+    copied: Option<RefCell<[Recent; 2]>>,
+}
+
+/// The last sequence numbers of one direction.
+#[derive(Default)]
+struct Recent(VecDeque<u16>);
+
+impl Recent {
+    /// Whether this number is among them. Adds it.
+    fn is_copy(&mut self, seq: u16) -> bool {
+        if self.0.contains(&seq) {
+            return true;
+        }
+        if self.0.len() >= MAX_ASKED {
+            self.0.pop_front();
+        }
+        self.0.push_back(seq);
+        false
+    }
 }
 
 /// Relays the program's pings, until the link ends.
@@ -84,7 +107,12 @@ impl Pings {
             _ => return self.unreachable(&request, IcmpError::admin_prohibited(v6), None),
         };
         match self.asking(&request, remote) {
-            Ok((asking, delay)) => self.pass(asking, request, delay),
+            Ok((asking, delay)) => {
+                if asking.is_copy(REQUEST, request.seq) {
+                    self.run.report.count(|summary| summary.echo.asked -= 1);
+                }
+                self.pass(asking, request, delay);
+            }
             Err(error) => self.report_failure(&request, &error),
         }
     }
@@ -133,8 +161,8 @@ impl Pings {
         let last = Rc::new(Cell::new(Instant::now()));
         let of_slot = last.clone();
         slot.watch(Rc::new(move || of_slot.get().elapsed()));
-        let (flow, fault, first) = self.faults(request, remote);
-        let asking = Rc::new(Asking { ping, asked: RefCell::default(), last, slot, fault });
+        let (flow, fault, first, copied) = self.faults(request, remote);
+        let asking = Rc::new(Asking { ping, asked: RefCell::default(), last, slot, fault, copied });
         self.pings.borrow_mut().insert(key, asking.clone());
         let (pings, of_task, live) = (self.clone(), asking.clone(), self.run.live.enter_quietly());
         tokio::task::spawn_local(async move {
@@ -148,16 +176,22 @@ impl Pings {
 
     /// The injected faults of a ping that begins: the answer to each request, and what happens to the first. The link
     /// treats the others.
-    fn faults(&self, request: &EchoRequest, remote: IpAddr) -> (Flow, Option<IcmpError>, First) {
+    fn faults(
+        &self,
+        request: &EchoRequest,
+        remote: IpAddr,
+    ) -> (Flow, Option<IcmpError>, First, Option<RefCell<[Recent; 2]>>) {
         let (run, inject) = (&self.run, &self.run.inject);
         let flow = Flow::of_ping(request.remote, request.ident, request.local);
         let faults = inject.ping(flow, remote, run.name_of(request.local).as_deref());
-        match faults.answer(inject, &flow) {
-            None => (flow, None, First::Passes),
-            Some(AtSyn::Silence(_)) => (flow, None, First::Lost),
-            Some(AtSyn::Late(until)) => (flow, None, First::Late(until.saturating_sub(inject.elapsed()))),
-            Some(answer) => (flow, answer.icmp(request.local.is_ipv6()), First::Passes),
-        }
+        let copied = faults.duplicates().then(RefCell::default);
+        let (fault, first) = match faults.answer(inject, &flow) {
+            None => (None, First::Passes),
+            Some(AtSyn::Silence(_)) => (None, First::Lost),
+            Some(AtSyn::Late(until)) => (None, First::Late(until.saturating_sub(inject.elapsed()))),
+            Some(answer) => (answer.icmp(request.local.is_ipv6()), First::Passes),
+        };
+        (flow, fault, first, copied)
     }
 
     /// Passes answers on, until the ping is idle.
@@ -171,7 +205,9 @@ impl Pings {
             match heard {
                 Ok(Ok(Heard::Reply { seq, data, ip })) => {
                     let Some(request) = asking.take(Some(seq)) else { continue };
-                    self.run.report.count(|summary| summary.echo.answered += 1);
+                    if !asking.is_copy(REPLY, seq) {
+                        self.run.report.count(|summary| summary.echo.answered += 1);
+                    }
                     let answer = EchoRequest { data, ..request };
                     // The queue is full: dropped, as in a network.
                     if self.program.forward(&answer, ip).is_err() {
@@ -227,6 +263,11 @@ fn count_lost(echo: &mut Echo, acted: &Acted) {
 }
 
 impl Asking {
+    /// Whether an injected fault has made this request, or this reply, from an earlier one.
+    fn is_copy(&self, direction: usize, seq: u16) -> bool {
+        self.copied.as_ref().is_some_and(|recent| recent.borrow_mut()[direction].is_copy(seq))
+    }
+
     fn remember(&self, request: EchoRequest) {
         self.last.set(Instant::now());
         let mut asked = self.asked.borrow_mut();
@@ -255,5 +296,15 @@ mod tests {
         assert_eq!((echo.asked, echo.answered), (5, 1));
         count_lost(&mut echo, &Acted::default());
         assert_eq!((echo.asked, echo.answered), (5, 1));
+    }
+
+    #[test]
+    fn a_copy_has_one_of_the_last_sequence_numbers() {
+        let mut recent = Recent::default();
+        let copies = [1, 1, 2, 1, 2, 3].map(|seq| recent.is_copy(seq));
+        assert_eq!(copies, [false, true, false, true, true, false]);
+        (0..MAX_ASKED).for_each(|seq| assert!(!recent.is_copy(1000 + seq as u16)));
+        assert!(!recent.is_copy(1), "numbers are used again after 65,536 requests");
+        assert_eq!(recent.0.len(), MAX_ASKED);
     }
 }

@@ -110,6 +110,11 @@ impl Plan {
         self.faults.is_empty()
     }
 
+    /// Whether packets may be duplicated.
+    pub fn duplicates(&self) -> bool {
+        self.faults.iter().any(|fault| matches!(fault.kind, Kind::Duplicate(_)))
+    }
+
     /// The answer to the SYN, or to the first datagram, and its rule; `None`: the remote answers.
     pub(super) fn first(&self, run: Duration) -> Option<(usize, AtSyn)> {
         self.faults.iter().find_map(|fault| {
