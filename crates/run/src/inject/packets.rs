@@ -47,10 +47,11 @@ struct Held {
 }
 
 /// The direction of a packet, and its metadata.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Way {
     Up(Received),
-    Down(Transmit),
+    /// With the comment of the capture.
+    Down(Transmit, Option<String>),
 }
 
 impl PartialEq for Held {
@@ -121,11 +122,16 @@ impl<L> Faults<L> {
     }
 
     fn say(&self, treatment: &Treatment, what: &str) {
+        self.comments.next(self.comment(treatment, what));
+    }
+
+    /// The comment on a packet with this treatment.
+    fn comment(&self, treatment: &Treatment, what: &str) -> String {
         let rules: Vec<String> = {
             let table = lock(&self.table);
             treatment.rules.iter().map(|&rule| table.text(rule).to_owned()).collect()
         };
-        self.comments.next(format!("{what} by lastack: --inject {}", rules.join(", --inject ")));
+        format!("{what} by lastack: --inject {}", rules.join(", --inject "))
     }
 
     fn hold(&mut self, due: Instant, packet: &[u8], way: Way) {
@@ -141,7 +147,13 @@ impl<L: Link> Faults<L> {
             let Some(held) = self.held.pop() else { return };
             match held.way {
                 Way::Up(received) => self.arrived.push_back((held.packet, received)),
-                Way::Down(transmit) => self.inner.send(now, &held.packet, &transmit),
+                Way::Down(transmit, comment) => {
+                    if let Some(comment) = comment {
+                        self.inner.flush(now);
+                        self.comments.next(comment);
+                    }
+                    self.inner.send(now, &held.packet, &transmit);
+                }
             }
         }
     }
@@ -181,11 +193,12 @@ impl<L: Link> Faults<L> {
             }
             damage.apply(packet);
         }
+        let comment = treatment.damage.map(|_| self.comment(&treatment, "damaged"));
         match treatment.due {
             Some((due, copy)) => {
-                self.hold(due, packet, Way::Down(transmit));
+                self.hold(due, packet, Way::Down(transmit, comment.clone()));
                 if let Some(copy) = copy {
-                    self.hold(copy, packet, Way::Down(transmit));
+                    self.hold(copy, packet, Way::Down(transmit, comment));
                 }
             }
             None => self.inner.send(now, packet, &transmit),
@@ -249,7 +262,7 @@ impl<L: Link> Faults<L> {
         self.say(treatment, "answered as unknown to the remote");
         let transmit = Transmit { header_len: reset.len() as u16, ..Transmit::default() };
         match treatment.due {
-            Some((due, _)) if due > now => self.hold(due, &reset, Way::Down(transmit)),
+            Some((due, _)) if due > now => self.hold(due, &reset, Way::Down(transmit, None)),
             _ => self.inner.send(now, &reset, &transmit),
         }
     }
