@@ -26,8 +26,8 @@ const FIRST_LOOK: Duration = Duration::from_millis(4);
 /// The max of the first delay: it doubles each time the remote has answered with data before it is over, as it does in an
 /// exchange of requests and responses. Linux delays its ACKs as long in such an exchange.
 const MAX_FIRST_LOOK: Duration = Duration::from_millis(64);
-/// The first delay once data flows in one direction only, and the kernel has been polled in vain: a remote on this machine
-/// acknowledges as soon as it has read.
+/// The first delay once data flows in one direction only, and the kernel reported no acknowledgment when polled: a remote
+/// on this machine acknowledges as soon as it has read.
 const SOON: Duration = Duration::from_millis(1);
 const MAX_PAUSE: Duration = Duration::from_millis(250);
 /// After this number of writes in one direction only, the kernel is polled at once: no data will come back that implies

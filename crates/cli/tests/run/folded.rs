@@ -109,7 +109,7 @@ fn a_probe_is_no_failure() {
 fn a_cancelled_download_is_not_the_networks_fault() {
     require_all();
     let server = Server::new("127.0.0.1", 1, |mut stream: TcpStream| {
-        // It ends with an error: nobody reads to its end.
+        // It ends with an error: the reader does not read to its end.
         let _cancelled = stream.write_all(&vec![b'x'; 8 << 20]);
     });
     let ran = relayed("close_unread", "10.0.2.2", server.port(), &[]);

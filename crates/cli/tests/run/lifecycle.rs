@@ -152,8 +152,8 @@ fn orphans_leave_no_zombies() {
 }
 
 /// What a program tries to reach processes outside, and what it prints: its network, and the length of an environment
-/// that it cannot read. Whoever it is, root included: the launcher and its parents are not there, and process 1 lets
-/// nobody in.
+/// that it cannot read. Whoever it is, root included: the launcher and its parents are not there, and process 1
+/// refuses every access to it.
 const REACH: &str = "readlink /proc/self/ns/net; kill -9 $1 2>/dev/null && echo killed; \
                      nsenter -t 1 -n readlink /proc/self/ns/net 2>/dev/null; \
                      nsenter -t 1 -m true 2>/dev/null && echo entered; \

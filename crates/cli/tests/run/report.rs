@@ -300,7 +300,7 @@ fn the_process_is_named_for_an_unprivileged_user() {
     assert!(ran.connection()["pid"].as_u64().is_some_and(|pid| pid > 0), "{ran:?}");
 }
 
-/// A pipe that nobody reads does not stop the program's network, and what it lacks is told, also with `--quiet`.
+/// A pipe without a reader does not stop the program's network; what was dropped is reported, also with `--quiet`.
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
 fn an_output_without_a_reader_stops_nothing() {

@@ -15,7 +15,7 @@ pub const PART: &str = "LASTACK_TEST_PART";
 /// Names a file for what the part has to say.
 pub const RESULT: &str = "LASTACK_TEST_RESULT";
 
-/// Not a test of its own: plays a part if it is told to.
+/// Not a test of its own: plays a part if the environment names one.
 #[test]
 fn play() {
     let Ok(part) = env::var(PART) else { return };

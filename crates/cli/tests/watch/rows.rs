@@ -13,7 +13,7 @@ fn pause(milliseconds: u64) {
     sleep(Duration::from_millis(milliseconds));
 }
 
-/// Sessions come one after the other: without tracepoints what is told depends on how soon sources are read.
+/// Sessions come one after the other: without tracepoints what is reported depends on how soon sources are read.
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn is_of_port(record: &Value, port: u16) -> bool {

@@ -287,8 +287,8 @@ fn read(message: &RecvMsg<'_, '_, SockaddrStorage>) -> (usize, Option<SocketAddr
     (message.bytes, message.address.as_ref().and_then(socket_address), shape)
 }
 
-/// Whether the queue of this host's device has dropped what was sent, or there was no memory for it. Only sockets with an
-/// error queue are told (udp_send_skb): a loss as in any network.
+/// Whether the queue of this host's device has dropped what was sent, or there was no memory for it. The kernel
+/// reports it only to sockets with an error queue (udp_send_skb): a loss as in any network.
 pub fn is_full(errno: Errno) -> bool {
     matches!(errno, Errno::ENOBUFS | Errno::ENOMEM)
 }

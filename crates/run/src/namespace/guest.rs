@@ -245,7 +245,7 @@ impl Drop for Guest {
     }
 }
 
-/// Waits for the end of the supervisor, which has been told to end, or has closed its channel. It cannot end before the
+/// Waits for the end of the supervisor, which was asked to end, or has closed its channel. It cannot end before the
 /// last process of its namespace has been reaped, possibly by a parent outside, or has come back from a device: it is
 /// then left to this process' parent.
 fn reap(supervisor: Pid) {
