@@ -89,6 +89,12 @@ impl MtuDiscovery {
         self.probe = None;
     }
 
+    /// Data was retransmitted. If it is of the probe, which was not lost alone, its acknowledgment does not indicate that the probe
+    /// has passed (RFC 4821 section 7.6.4: inconclusive).
+    pub fn on_retransmit(&mut self, start: SndSeq, len: u32) {
+        self.probe = self.probe.filter(|(seq, size)| !start.before(*seq + *size) || !seq.before(start + len));
+    }
+
     /// An ACK has arrived: handles a probe that was lost, or acknowledged by `una`.
     pub fn outcome(&mut self, now: Instant, interval: Duration, lost: bool, una: SndSeq) -> Option<Outcome> {
         let (seq, len) = self.probe?;

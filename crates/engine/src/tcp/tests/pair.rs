@@ -62,6 +62,8 @@ pub(super) struct Pair {
     pub lose: fn(usize) -> bool,
     /// Loses the packets that are larger than this.
     pub swallow_above: Option<usize>,
+    /// Loses the packet after such a packet, too.
+    pub swallow_next: bool,
     /// The data of packets is lent.
     pub vectored: bool,
     /// How long a packet is on its way.
@@ -93,6 +95,7 @@ impl Pair {
             b: Host::new(config(2), 2),
             lose: |_| false,
             swallow_above: None,
+            swallow_next: false,
             vectored: false,
             delay: Duration::ZERO,
             wire: VecDeque::new(),
@@ -103,6 +106,7 @@ impl Pair {
 
     /// Carries packets until neither has one to send, and none arrives now.
     pub fn run_until_idle(&mut self) {
+        let mut is_next = false;
         loop {
             for from_a in [true, false] {
                 let host = if from_a { &mut self.a } else { &mut self.b };
@@ -111,9 +115,10 @@ impl Pair {
                     host.sent.push((self.now, packet.clone(), transmit));
                     self.carried += 1;
                     let swallowed = self.swallow_above.is_some_and(|most| packet.len() > most);
-                    if !(self.lose)(self.carried) && !swallowed {
+                    if !(self.lose)(self.carried) && !swallowed && !is_next {
                         self.wire.push_back((self.now + self.delay, from_a, packet.clone()));
                     }
+                    is_next = self.swallow_next && swallowed;
                 }
                 host.collect_events();
             }

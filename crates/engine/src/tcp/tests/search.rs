@@ -129,3 +129,17 @@ fn a_probe_that_was_not_sent_does_not_raise_the_mtu() {
         assert!(counters.tcp_mtu_probes_arrived > 0, "{counters:?}");
     }
 }
+
+/// RFC 4821 section 7.6.4: a probe that was lost together with other segments is inconclusive. The acknowledgment of its
+/// retransmission does not raise the MTU.
+#[test]
+fn a_probe_lost_with_other_segments_does_not_raise_the_mtu() {
+    for v6 in [false, true] {
+        let mut pair = path(v6, MtuProbing::Always, Some(MTU));
+        let (a, b) = pair.connect();
+        pair.delay = Duration::from_millis(20);
+        pair.swallow_next = true;
+        let mss = transfer(&mut pair, a, b);
+        assert!(mss <= text(MTU, v6), "{mss} is more than passes on this path");
+    }
+}
