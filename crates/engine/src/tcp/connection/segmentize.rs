@@ -292,7 +292,10 @@ impl Connection {
     #[cold]
     fn commit_retransmission(&mut self, now: Instant, plan: &SegmentPlan, count: u32) {
         self.cold.losses.count_retransmission(plan.len, count);
-        self.recovery.scoreboard.on_retransmit(plan.seq, plan.occupies(), now);
+        self.recovery.on_retransmit(plan.seq, plan.occupies(), now);
+        if let Some(search) = &mut self.search {
+            search.on_retransmit(plan.seq, plan.len);
+        }
     }
 
     /// Commits new data, sent as `count` segments on the wire.

@@ -87,6 +87,11 @@ impl Rack {
         self.min_rtt.get()
     }
 
+    /// The most recently sent segment among those delivered.
+    pub fn newest(&self) -> Option<Arrived> {
+        self.newest.map(|(newest, _)| newest)
+    }
+
     /// How many ACKs have shown reordering, and how many segments have arrived twice.
     pub fn seen(&self) -> (u32, u32) {
         (self.reorderings, self.dsacks)
@@ -226,6 +231,29 @@ mod tests {
     fn fewer_duplicates_or_reordering_wait_a_quarter_of_the_rtt() {
         assert_eq!(judged(&[5], false), (0, Some(ms(4 + 105 + 25 - 110))));
         assert_eq!(judged(&[5, 6, 7], true), (0, Some(ms(4 + 103 + 25 - 110))));
+    }
+
+    /// Of equal times the sequence number decides. It must not decide about a retransmission that was sent after the delivery.
+    #[test]
+    fn a_retransmission_is_not_lost_because_of_a_segment_delivered_before_it() {
+        let mut flight = Scoreboard::new(SndSeq(0));
+        (0..5).for_each(|_| flight.push(MSS, 1, at(10), false));
+        let mut rack = Rack::new();
+        let detect = |rack: &mut Rack, flight: &mut Scoreboard, sacked: u32| {
+            let mut delivered = Delivered::default();
+            flight.sack(SndSeq(MSS), SndSeq(sacked), MSS, &mut delivered);
+            rack.arrived(at(10), &delivered, false);
+            rack.detect_losses(at(10), flight, MSS, true, ms(0));
+            flight.lost()
+        };
+        assert_eq!(detect(&mut rack, &mut flight, 4 * MSS), MSS);
+        flight.on_retransmit(SndSeq(0), MSS, at(10), rack.newest());
+        assert_eq!(detect(&mut rack, &mut flight, 4 * MSS), 0, "the duplicate ACK reports nothing new");
+        assert_eq!(
+            detect(&mut rack, &mut flight, 5 * MSS),
+            MSS,
+            "the last segment was delivered after the retransmission"
+        );
     }
 
     #[test]

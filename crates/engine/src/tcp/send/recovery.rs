@@ -166,6 +166,11 @@ impl Recovery {
         Self { rack: Rack::with(path), dup_threshold: path.dup_threshold.into(), ..Self::new(una, sack) }
     }
 
+    /// Records the retransmission of `len` bytes from `seq` on.
+    pub fn on_retransmit(&mut self, seq: SndSeq, len: u32, now: Instant) {
+        self.scoreboard.on_retransmit(seq, len, now, self.rack.newest());
+    }
+
     pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open)
     }

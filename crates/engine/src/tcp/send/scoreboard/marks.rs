@@ -48,6 +48,8 @@ impl Mark {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Resent {
     pub at: Instant,
+    /// What ends up to here and was sent at the same time had been delivered before: it does not mark this one lost.
+    pub delivered: u64,
     pub start: u64,
     pub end: u64,
 }
@@ -260,7 +262,8 @@ impl Marks {
     }
 
     /// Records the retransmission of `start..end`.
-    pub fn push_resent(&mut self, start: u64, end: u64, at: Instant) {
+    pub fn push_resent(&mut self, resent: Resent) {
+        let Resent { at, delivered, start, end } = resent;
         let mut place = self.resent.len();
         while let Some(before) =
             place.checked_sub(1).filter(|i| self.resent[*i].at == at && self.resent[*i].end > start)
@@ -273,8 +276,8 @@ impl Marks {
             .map(|i| &mut self.resent[i])
             .filter(|last| last.at == at && last.end == start)
         {
-            Some(last) => last.end = end,
-            None => self.resent.insert(place, Resent { at, start, end }),
+            Some(last) => (last.end, last.delivered) = (end, last.delivered.max(delivered)),
+            None => self.resent.insert(place, resent),
         }
         if self.resent.len() > 2 * MAX_RANGES {
             let mut kept = core::mem::take(&mut self.resent);

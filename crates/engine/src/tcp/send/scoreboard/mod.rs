@@ -16,7 +16,7 @@ mod marks;
 #[cfg(test)]
 mod tests;
 
-use self::marks::{Mark, Marks};
+use self::marks::{Mark, Marks, Resent};
 use crate::seq::SndSeq;
 use crate::tcp::connection::stats::segments;
 use crate::{Instant, steps};
@@ -314,8 +314,8 @@ impl Scoreboard {
         })
     }
 
-    /// Records the retransmission of `len` bytes from `seq` on.
-    pub fn on_retransmit(&mut self, seq: SndSeq, len: u32, at: Instant) {
+    /// Records the retransmission of `len` bytes from `seq` on. `newest`: the most recently sent segment among those delivered.
+    pub fn on_retransmit(&mut self, seq: SndSeq, len: u32, at: Instant, newest: Option<Arrived>) {
         let mut start = self.position(seq).max(self.una);
         let end = (self.position(seq) + u64::from(len)).min(self.nxt);
         let marks = self.marks_mut();
@@ -338,7 +338,8 @@ impl Scoreboard {
             }
             position = piece_end;
         }
-        marks.push_resent(start, end, at);
+        let delivered = newest.filter(|newest| newest.at == at).map_or(0, |newest| newest.end);
+        marks.push_resent(Resent { at, delivered, start, end });
     }
 
     /// The first lost range, up to the end of its segment.
@@ -540,14 +541,15 @@ impl Scoreboard {
         (position > floor).then(|| self.segments[self.index(position - 1)].at)
     }
 
-    /// Loss detection for retransmitted data. Returns when the last range that is not due was sent.
+    /// Loss detection for retransmitted data. Returns when the last range that is not due was sent. Of what was sent at one time,
+    /// the sequence number decides, unless `newest` was delivered before the retransmission.
     fn detect_lost_again(&mut self, newest: Arrived, due: impl Fn(Instant) -> bool) -> Option<Instant> {
         const FAR: usize = 16;
         let marks = self.marks.as_mut()?;
         while let Some(front) = marks.resent.front().copied() {
             steps::count();
             let end = if front.at < newest.at { front.end } else { front.end.min(newest.end) };
-            if front.at > newest.at || end <= front.start || !due(front.at) {
+            if !newest.sent_after(front.at, front.delivered) || end <= front.start || !due(front.at) {
                 break;
             }
             marks.mark_resent_lost(&front, end);
@@ -558,7 +560,7 @@ impl Scoreboard {
         }
         let older = marks.resent.partition_point(|resent| resent.at <= newest.at);
         let mut candidates = marks.resent.range(..older).rev().take(FAR).filter(|r| !due(r.at));
-        let sent_before = |r: &marks::Resent| r.at < newest.at || r.start < newest.end;
+        let sent_before = |r: &Resent| newest.sent_after(r.at, r.start.max(r.delivered));
         candidates.find(|resent| sent_before(resent) && marks.is_alive(resent)).map(|resent| resent.at)
     }
 
@@ -613,7 +615,7 @@ impl Scoreboard {
             match mark.resent {
                 Some(at) => {
                     marks.set(start, Mark { state: SegmentState::InFlight, ..mark });
-                    marks.resent.push_back(marks::Resent { at, start, end: mark.end });
+                    marks.resent.push_back(Resent { at, delivered: 0, start, end: mark.end });
                 }
                 None => {
                     marks.clear(start, mark.end);

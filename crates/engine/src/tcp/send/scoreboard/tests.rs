@@ -69,7 +69,7 @@ fn lost_segments_leave_the_pipe_until_retransmitted() {
     assert_eq!((board.lost(), board.pipe()), (300, 600));
     let first = board.first_lost().unwrap();
     assert_eq!((first.seq, first.len), (SndSeq(1000), 100), "as it was sent at first");
-    board.on_retransmit(first.seq, 150, at(50));
+    board.on_retransmit(first.seq, 150, at(50), None);
     board.check(SndSeq(1000), SndSeq(2000));
     assert_eq!((board.lost(), board.pipe()), (150, 750));
     assert_eq!(board.first_lost().map(|lost| (lost.seq, lost.len)), Some((SndSeq(1150), 50)));
@@ -84,8 +84,8 @@ fn lost_segments_leave_the_pipe_until_retransmitted() {
 fn a_retransmission_is_judged_by_its_own_time() {
     let mut board = ten();
     board.mark_all_lost(false);
-    board.on_retransmit(SndSeq(1000), 100, at(50));
-    board.on_retransmit(SndSeq(1100), 100, at(60));
+    board.on_retransmit(SndSeq(1000), 100, at(50), None);
+    board.on_retransmit(SndSeq(1100), 100, at(60), None);
     board.push(100, 1, at(70), false);
     let newest = arrival(&mut board, 2100);
     let wait = Duration::from_millis(30);
@@ -101,8 +101,8 @@ fn a_retransmission_is_judged_by_its_own_time() {
 fn retransmissions_of_equal_time_are_ordered_by_sequence_number() {
     let mut board = ten();
     board.mark_all_lost(false);
-    board.on_retransmit(SndSeq(1500), 200, at(50));
-    board.on_retransmit(SndSeq(1000), 100, at(50));
+    board.on_retransmit(SndSeq(1500), 200, at(50), None);
+    board.on_retransmit(SndSeq(1000), 100, at(50), None);
     let mut delivered = Delivered::default();
     board.sack(SndSeq(1500), SndSeq(1600), MSS, &mut delivered);
     let newest = delivered.newest.unwrap();
@@ -180,7 +180,7 @@ fn ranges_past_the_bound_are_merged() {
     assert_eq!((board.pipe(), board.sacked()), (0, 1100), "there was room for the newest");
     let mut ms = 200;
     while let Some(lost) = board.first_lost() {
-        board.on_retransmit(lost.seq, lost.len, at(ms));
+        board.on_retransmit(lost.seq, lost.len, at(ms), None);
         board.check(SndSeq(0), SndSeq(10_000));
         assert!(board.len() <= 100 + 2 * 8 + 2, "{}", board.len());
         ms += 1;
@@ -299,7 +299,7 @@ impl Model {
         assert_eq!(lost.map(|lost| lost.seq - BASE), first.map(|i| self.una + i as u32));
         let Some(lost) = lost else { return };
         let len = len.min(lost.len);
-        board.on_retransmit(lost.seq, len, now);
+        board.on_retransmit(lost.seq, len, now, None);
         for byte in self.range(lost.seq - BASE, lost.seq - BASE + len) {
             assert_eq!(byte.0, SegmentState::Lost, "one state from end to end");
             *byte = (SegmentState::InFlight, Some(now), byte.2);
@@ -420,7 +420,7 @@ fn steps_of_hostile_acks_do_not_grow_with_the_flight() {
                 }
                 detect(board, u64::from(i));
                 if let Some(lost) = board.first_lost() {
-                    board.on_retransmit(lost.seq, lost.len, at(1000 + u64::from(i)));
+                    board.on_retransmit(lost.seq, lost.len, at(1000 + u64::from(i)), None);
                 }
             }
         });
