@@ -1,4 +1,4 @@
-"""What rustdoc knows of the library's crates, for `.ci/api` and `.ci/doc-examples`."""
+"""The rustdoc JSON of the library's crates, for `.ci/api` and `.ci/doc-examples`."""
 
 import json
 import os
@@ -12,7 +12,7 @@ CRATES = ["lastack-wire", "lastack-engine", "lastack-link", "lastack-device", "l
 
 def documents():
     """The rustdoc JSON of each crate, with all features."""
-    # Its JSON is not stable, and rustdoc alone is told so: cargo then uses what `cargo doc` has built.
+    # The JSON format is unstable. Only rustdoc gets the option for it, so that cargo uses what `cargo doc` has built.
     with tempfile.NamedTemporaryFile("w", suffix=".sh", delete=False) as wrapper:
         wrapper.write('#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec rustdoc "$@"\n')
     os.chmod(wrapper.name, 0o755)
