@@ -25,6 +25,7 @@ pub(crate) use say;
 
 mod account;
 mod acks;
+mod attempts;
 mod attributes;
 mod budget;
 mod closing;

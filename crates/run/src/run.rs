@@ -19,6 +19,7 @@ use lastack::{Config, Host};
 use lastack_device::Device;
 use tokio::task::{JoinHandle, LocalSet};
 
+use crate::attempts::Attempts;
 use crate::budget::{Budget, DESCRIPTORS_HINT};
 use crate::closing::Connections;
 use crate::comments::{Commented, Comments, Writer};
@@ -77,6 +78,8 @@ pub struct Run {
     pub(crate) attendant: Option<Attendant>,
     /// Recently established connections.
     pub(crate) rivals: Rivals,
+    /// Attempts to connect that were answered lately.
+    pub(crate) attempts: Attempts,
     /// Packet comments in the capture.
     pub(crate) comments: Comments,
     /// The program's own sockets.
@@ -257,6 +260,7 @@ impl Run {
             screened: RefCell::default(),
             attendant,
             rivals: Rivals::default(),
+            attempts: Attempts::default(),
             comments: Comments::default(),
             inner,
             board: outputs.screen.is_some().then(Board::new),

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Run;
 use super::account::ConnectionReport;
+use super::attempts::{Attempt, Syn, is_ignored};
 use super::budget::Slot;
 use super::closing::Live;
 use super::dns;
@@ -85,67 +86,90 @@ async fn connection(run: &Run, syn: Box<InterceptedTcp>, live: &Live) {
 
 /// Connects both sides, or passes the remote's answer on.
 async fn establish<'a>(run: &'a Run, syn: Box<InterceptedTcp>, live: &Live) -> Option<Box<Connection<'a>>> {
-    let (Open { syn, connected, slot, live }, account, faults) = open(run, syn, live).await?;
+    let (Open { syn, connected, slot, live }, attempt) = open(run, syn, live).await?;
     let Connected { stream: host, reset, max_segment } = connected;
     let _over = host.set_nodelay(true);
     let host = run.headers.register(flow_of(&syn).into(), host);
-    let program = accept(run, syn, (&host, max_segment), &account, &live).await?;
+    let program = accept(run, syn, (&host, max_segment), &attempt, &live).await?;
     // The kernels of both ends have applied Nagle's algorithm. Fails only on a connection that is over.
     let _over = program.set_nodelay(true);
+    let (account, faults) = (attempt.account.clone(), attempt.faults.clone());
     Some(Box::new(Connection { program, host, reset, account, faults, slot, live }))
 }
 
 /// Answers the SYN, unless the remote has accepted.
-async fn open(
-    run: &Run,
-    syn: Box<InterceptedTcp>,
-    live: &Live,
-) -> Option<(Open, Rc<ConnectionReport>, Faults)> {
+async fn open(run: &Run, syn: Box<InterceptedTcp>, live: &Live) -> Option<(Open, Rc<Attempt>)> {
+    let first = Syn::of(&syn);
+    let attempt = run.attempts.earlier(&first).unwrap_or_else(|| Rc::new(begin(run, &syn, first)));
+    let open = decide(run, syn, live, &attempt).await;
+    match open {
+        Some(open) => Some((open, attempt)),
+        // The answer may be lost.
+        None => {
+            run.attempts.keep(attempt);
+            None
+        }
+    }
+}
+
+/// An attempt that begins with this SYN, and what the policy and the faults make of it.
+fn begin(run: &Run, syn: &InterceptedTcp, first: Syn) -> Attempt {
     let (program, remote) = (syn.peer_addr(), syn.local_addr());
     let account = run.show(ConnectionReport::new(program, remote));
     let faulty = FaultFlow::new(Proto::Tcp, program, remote);
     account.context.change(|context| *context = run.context(&faulty));
-    let candidates = match run.plan.place(remote) {
-        Route::Remote(remote) => vec![remote],
+    let Route::Remote(actual) = run.plan.place(remote) else {
+        return Attempt::new(first, account, Faults::default());
+    };
+    if account.context.change(|context| run.is_denied(context, Proto::Tcp, remote, Some(actual))) {
+        return Attempt::new(first, account, Faults::default());
+    }
+    let via = run.plan.via(actual.ip()).map(ToString::to_string);
+    let faults = account.context.change(|context| {
+        context.via = via;
+        run.inject.connection(faulty, Some(actual.ip()), context.name.as_deref())
+    });
+    Attempt::new(first, account, faults)
+}
+
+/// Answers the SYN of an attempt, unless the remote has accepted.
+async fn decide(run: &Run, syn: Box<InterceptedTcp>, live: &Live, attempt: &Rc<Attempt>) -> Option<Open> {
+    let actual = match run.plan.place(syn.local_addr()) {
+        Route::Remote(remote) => remote,
         Route::Resolver => {
-            ask_for_names(run, *syn, &account, live).await;
+            ask_for_names(run, *syn, attempt, live).await;
             return None;
         }
         place => {
-            refuse(run, *syn, &account, place);
+            refuse(run, *syn, attempt, place);
             return None;
         }
     };
-    let actual = candidates.first().copied();
-    if account.context.change(|context| run.is_denied(context, Proto::Tcp, remote, actual)) {
-        deny(run, *syn, &account);
+    if attempt.account.context.get().denied.is_some() {
+        deny(run, *syn, attempt);
         return None;
     }
-    let via = actual.and_then(|actual| run.plan.via(actual.ip())).map(ToString::to_string);
-    let faults = account.context.change(|context| {
-        context.via = via;
-        run.inject.connection(faulty, actual.map(|actual| actual.ip()), context.name.as_deref())
-    });
-    let syn = match faults.answer(&run.inject, &faulty) {
-        Some(answer) => Box::new(answer_by_fault(run, *syn, &account, live, answer).await?),
+    let faulty = FaultFlow::new(Proto::Tcp, syn.peer_addr(), syn.local_addr());
+    let syn = match attempt.faults.answer(&run.inject, &faulty) {
+        Some(answer) => Box::new(answer_by_fault(run, *syn, attempt, live, answer).await?),
         None => syn,
     };
-    let open = attempt(run, syn, &account, live, &candidates).await?;
-    Some((open, account, faults))
+    connect_remote(run, syn, attempt, live, actual).await
 }
 
 /// Passes the remote's answer on, unless it has accepted.
-async fn attempt(
+async fn connect_remote(
     run: &Run,
     syn: Box<InterceptedTcp>,
-    account: &ConnectionReport,
+    attempt: &Rc<Attempt>,
     live: &Live,
-    candidates: &[SocketAddr],
+    actual: SocketAddr,
 ) -> Option<Open> {
+    let account = &attempt.account;
     let (begun, remote) = (std::time::Instant::now(), syn.local_addr());
     let unanswered = |mut record: Record| {
         record.facts.sibling = run.rivals.is_abandoned_attempt(remote, begun);
-        run.record(record);
+        attempt.failed(run, record);
     };
     let slot = tokio::select! {
         biased;
@@ -165,17 +189,17 @@ async fn attempt(
             return None;
         }
     };
-    match ask(run, &syn, candidates, live).await {
+    match ask(run, &syn, actual, live).await {
         Answer::Connected(connected) => {
             account.context.change(|context| context.connect = Some(begun.elapsed()));
             run.rivals.established(remote);
             return Some(Open { syn, connected, slot, live: run.live.enter() });
         }
-        Answer::Failed(failure) => pass_on(run, *syn, account, &failure),
+        Answer::Failed(failure) => pass_on(run, *syn, attempt, &failure, live).await,
         Answer::Refused(refused) => {
             account.context.change(|context| context.proxy_failed = refused.by_proxy);
             let record = account.failed_by_proxy(&refused);
-            run.record(record);
+            attempt.failed(run, record);
             answer(run, *syn, &refused.failure);
         }
         Answer::GivenUp(end) => unanswered(account.given_up(&end)),
@@ -195,31 +219,27 @@ async fn attempt(
 }
 
 /// A connection to a name server: its queries are answered one by one.
-async fn ask_for_names(run: &Run, syn: InterceptedTcp, account: &ConnectionReport, live: &Live) {
+async fn ask_for_names(run: &Run, syn: InterceptedTcp, attempt: &Rc<Attempt>, live: &Live) {
     if let Err((syn, failure)) = dns::relay(run, syn, live).await {
-        pass_on(run, syn, account, &failure);
+        pass_on(run, syn, attempt, &failure, live).await;
     }
 }
 
-/// Tries the candidates one after the other until one connects.
-async fn ask(run: &Run, syn: &InterceptedTcp, candidates: &[SocketAddr], live: &Live) -> Answer {
+/// Connects the host to the remote, unless the program gives up.
+async fn ask(run: &Run, syn: &InterceptedTcp, actual: SocketAddr, live: &Live) -> Answer {
     let ip = run.headers.of_syn((syn.peer_addr(), syn.local_addr()));
     let attempt = async {
-        let mut last = None;
-        for &candidate in candidates {
-            if let Some(proxy) = run.plan.via(candidate.ip()) {
-                let to = run.destination(syn.local_addr(), candidate);
-                return match proxy.connect(&to, &run.plan.source).await {
-                    Ok(connected) => Answer::Connected(connected),
-                    Err(refused) => Answer::Refused(refused),
-                };
-            }
-            match connect(run, candidate, ip).await {
-                Ok(connected) => return Answer::Connected(connected),
-                Err(failure) => last = Some(failure),
-            }
+        if let Some(proxy) = run.plan.via(actual.ip()) {
+            let to = run.destination(syn.local_addr(), actual);
+            return match proxy.connect(&to, &run.plan.source).await {
+                Ok(connected) => Answer::Connected(connected),
+                Err(refused) => Answer::Refused(refused),
+            };
         }
-        Answer::Failed(last.unwrap_or(Failure { errno: libc::EHOSTUNREACH, said: Said::NoRoute }))
+        match connect(run, actual, ip).await {
+            Ok(connected) => Answer::Connected(connected),
+            Err(failure) => Answer::Failed(failure),
+        }
     };
     tokio::select! {
         // A remote on this host has answered when it is first polled: no other branch need be polled.
@@ -234,14 +254,10 @@ async fn ask(run: &Run, syn: &InterceptedTcp, candidates: &[SocketAddr], live: &
 
 /// Connects. If this host has no descriptor left in spite of the budget, idle flows make room (the limit of the whole
 /// system), and those that were closed get the time to close their descriptors: many at once exceed the reserve.
-async fn connect(
-    run: &Run,
-    candidate: SocketAddr,
-    ip: Option<lastack::IpFields>,
-) -> Result<Connected, Failure> {
+async fn connect(run: &Run, actual: SocketAddr, ip: Option<lastack::IpFields>) -> Result<Connected, Failure> {
     let mut pauses = 0;
     loop {
-        match host::connect_with(candidate, ip, &run.plan.source).await {
+        match host::connect_with(actual, ip, &run.plan.source).await {
             Err(Failure { errno: libc::EMFILE | libc::ENFILE, .. }) if run.budget.evict() => {
                 tokio::task::yield_now().await;
             }
@@ -259,7 +275,7 @@ const MAX_PAUSES: u32 = 8;
 
 /// Waits until the program has given up its attempt: closing a socket in SYN-SENT sends no packet, but its kernel shows
 /// it. The host's attempt is then dropped as well.
-async fn abandoned(run: &Run, flow: Flow) {
+pub async fn abandoned(run: &Run, flow: Flow) {
     let mut pause = ATTEMPT_FIRST;
     loop {
         sleep(pause).await;
@@ -279,13 +295,14 @@ const ATTEMPT_MAX: Duration = Duration::from_millis(160);
 /// include/net/tcp_states.h.
 const SYN_SENT: u8 = 2;
 
+/// The connection as the program's kernel has it.
 fn flow_of(syn: &InterceptedTcp) -> Flow {
     Flow { program: syn.peer_addr(), remote: syn.local_addr() }
 }
 
 /// Answers without contacting a remote.
-fn refuse(run: &Run, syn: InterceptedTcp, account: &ConnectionReport, place: Route) {
-    run.record(account.refused_here(place));
+fn refuse(run: &Run, syn: InterceptedTcp, attempt: &Attempt, place: Route) {
+    attempt.failed(run, attempt.account.refused_here(place));
     let v6 = syn.local_addr().is_ipv6();
     match place {
         Route::LinkLocal => syn.unreachable(IcmpError::admin_prohibited(v6), run.plan.gateway(v6)),
@@ -295,10 +312,10 @@ fn refuse(run: &Run, syn: InterceptedTcp, account: &ConnectionReport, place: Rou
 }
 
 /// The policy of the run: the answer is that of a rejecting firewall.
-fn deny(run: &Run, syn: InterceptedTcp, account: &ConnectionReport) {
+fn deny(run: &Run, syn: InterceptedTcp, attempt: &Attempt) {
     let v6 = syn.local_addr().is_ipv6();
     let error = IcmpError::admin_prohibited(v6);
-    run.record(account.denied(error));
+    attempt.failed(run, attempt.account.denied(error));
     syn.unreachable(error, run.plan.gateway(v6));
 }
 
@@ -306,20 +323,27 @@ fn deny(run: &Run, syn: InterceptedTcp, account: &ConnectionReport) {
 async fn answer_by_fault(
     run: &Run,
     syn: InterceptedTcp,
-    account: &ConnectionReport,
+    attempt: &Rc<Attempt>,
     live: &Live,
     answer: AtSyn,
 ) -> Option<InterceptedTcp> {
-    let v6 = syn.local_addr().is_ipv6();
+    let (v6, account) = (syn.local_addr().is_ipv6(), &attempt.account);
     match answer {
         AtSyn::Refuse => {
-            run.record(account.answered_by_fault(None, true));
+            attempt.failed(run, account.answered_by_fault(None, true));
             syn.refuse();
         }
         AtSyn::Unreachable(code) => {
             let error = code.error(v6);
-            run.record(account.answered_by_fault(Some(error), false));
+            let record = || account.answered_by_fault(Some(error), false);
+            let ignored = is_ignored(error);
+            if !ignored {
+                attempt.failed(run, record());
+            }
             syn.unreachable(error, run.plan.gateway(v6));
+            if ignored {
+                attempt.goes_on(run, live, record).await;
+            }
         }
         AtSyn::Silence(until) | AtSyn::Late(until) => {
             let healed = tokio::time::sleep(until.saturating_sub(run.inject.elapsed()));
@@ -329,7 +353,7 @@ async fn answer_by_fault(
                 () = abandoned(run, flow_of(&syn)) => {}
                 () = live.closing() => {}
             }
-            run.record(account.answered_by_fault(None, false));
+            attempt.failed(run, account.answered_by_fault(None, false));
             syn.ignore();
         }
     }
@@ -337,8 +361,14 @@ async fn answer_by_fault(
 }
 
 /// Passes the failure of the host's attempt on to the program.
-fn pass_on(run: &Run, syn: InterceptedTcp, account: &ConnectionReport, failure: &Failure) {
-    run.record(account.failed(failure));
+async fn pass_on(run: &Run, syn: InterceptedTcp, attempt: &Rc<Attempt>, failure: &Failure, live: &Live) {
+    let record = || attempt.account.failed(failure);
+    if failure.said == Said::Nothing {
+        // The program's kernel may wait for longer than this host's.
+        answer(run, syn, failure);
+        return attempt.goes_on(run, live, record).await;
+    }
+    attempt.failed(run, record());
     answer(run, syn, failure);
 }
 
@@ -364,7 +394,7 @@ async fn accept(
     run: &Run,
     syn: Box<InterceptedTcp>,
     (host, max_segment): (&tokio::net::TcpStream, Option<u16>),
-    account: &ConnectionReport,
+    attempt: &Attempt,
     live: &Live,
 ) -> Option<TcpStream> {
     if let Some(bytes) = max_segment.or_else(|| host::tcp_info::max_segment(host)) {
@@ -373,7 +403,7 @@ async fn accept(
     let accepted = tokio::select! {
         accepted = syn.accept() => accepted,
         () = live.closing() => {
-            run.record(account.no_answer());
+            attempt.failed(run, attempt.account.no_answer());
             return None;
         }
     };
@@ -381,10 +411,11 @@ async fn accept(
         .inspect_err(|error| {
             // The remote has a connection that the program does not have.
             close_with_reset(host);
-            run.record(match lastack::EndError::find(error) {
-                Some(end) => account.probed(end),
-                None => account.no_answer(),
-            });
+            let record = match lastack::EndError::find(error) {
+                Some(end) => attempt.account.probed(end),
+                None => attempt.account.no_answer(),
+            };
+            attempt.failed(run, record);
         })
         .ok()
 }

@@ -84,6 +84,23 @@ fn each_fault_is_seen_by_the_program() {
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
+fn an_attempt_whose_answer_is_ignored_is_one_connection() {
+    require_all();
+    // TCP_SYNCNT (7): one retransmission.
+    let script = "import socket, sys\ns = socket.socket()\ns.setsockopt(socket.IPPROTO_TCP, 7, 1)\n\
+                  try: s.connect(('192.0.2.7', 80))\nexcept TimeoutError: sys.exit(7)";
+    let ran = lastack(&["--inject", "unreach=4"], &["python3", "-c", script]);
+    assert_eq!(ran.output.status.code(), Some(7), "{ran:?}");
+    let connection = ran.connection();
+    assert_eq!((&connection["cause"], &connection["icmp"]["code"]), (&"fault-injected".into(), &4.into()));
+    assert!(connection["duration_us"].as_u64() > Some(1_000_000), "until the program gave up: {connection}");
+    let of_rule = &ran.summary()["injected"][0];
+    assert_eq!(of_rule["matched"], 1, "{ran:?}");
+    assert!(of_rule["acted"].as_u64() >= Some(2), "every SYN was answered: {ran:?}");
+}
+
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
 fn a_fault_begins_at_the_byte_that_it_names() {
     require_all();
     for kind in ["blackhole", "rst", "half-open"] {

@@ -206,6 +206,12 @@ impl InterceptedTcp {
         self.remote
     }
 
+    /// The sequence number of the SYN: a SYN with the same addresses and number is a retransmission of this one. `None`
+    /// if the attempt has ended.
+    pub fn initial_number(&self) -> Option<u32> {
+        self.host.shared().with(|inner| inner.stack.tcp(self.id)?.initial_numbers().peers)
+    }
+
     /// Waits until the attempt has ended and returns how. Never ready while the peer is silent or retransmits the
     /// SYN.
     ///

@@ -90,6 +90,21 @@ async fn an_ignored_syn_gets_no_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_retransmitted_syn_has_the_number_of_the_first() {
+    let (client, server) = world();
+    let interceptor = server.intercept_tcp().unwrap();
+    let attempt = tokio::spawn(async move { TcpStream::connect(&client, (ELSEWHERE, 443)).await });
+    let first = interceptor.recv().await.unwrap();
+    let (number, from) = (first.initial_number(), first.peer_addr());
+    first.ignore();
+    let again = interceptor.recv().await.unwrap();
+    assert_eq!((again.initial_number(), again.peer_addr()), (number, from));
+    let accepted = again.accept().await.unwrap();
+    assert!(number.is_some() && accepted.initial_numbers().unwrap().peers == number);
+    let _connected = attempt.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn listeners_have_precedence_and_first_syns_wait_for_the_interceptor() {
     let (client, server) = world();
     let listener = TcpListener::bind(&server, (SERVER, 80)).unwrap();
