@@ -72,7 +72,7 @@ impl Connection {
     fn sizes(&self, shared: &Shared, now: Instant) -> TcpInfo {
         let remote = self.flow.remote.ip();
         let Config { mtu, .. } = shared.config;
-        let allowed = self.settings.rare().max_segment.unwrap_or(u16::MAX);
+        let allowed = self.settings.max_segment.unwrap_or(u16::MAX);
         TcpInfo {
             mss: self.mss,
             advertised_mss: u32::from(negotiate::own_mss(&shared.config, remote).min(allowed)),

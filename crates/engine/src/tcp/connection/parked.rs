@@ -7,7 +7,7 @@
 use super::rcv::Rcv;
 use super::snd::Snd;
 use super::state::State;
-use super::stats::IdleStats;
+use super::stats::{IdleStats, LossStats};
 use super::timers::{Timer, Timers};
 use super::{Cold, Connection, Pending};
 use crate::Instant;
@@ -31,6 +31,7 @@ use crate::tcp::send::rtt::Rtt;
 use crate::tcp::socket::settings::{Settings, UserInterest};
 use alloc::boxed::Box;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::num::NonZeroU16;
 use core::time::Duration;
 
 /// A connection in ESTABLISHED that is idle.
@@ -64,7 +65,8 @@ pub(crate) struct Parked {
     send_buffer: u32,
     send_limit: u32,
     /// The max number of bytes read in one RTT, and that RTT in nanoseconds.
-    reading: (u32, u64),
+    reading: u32,
+    reading_rtt: u64,
     rtt: [u64; 3],
     window: LearnedWindow,
     path: LearnedPath,
@@ -80,6 +82,7 @@ pub(crate) struct Parked {
     stats: IdleStats,
     nodelay: bool,
     dscp: u8,
+    max_segment: Option<NonZeroU16>,
     /// ACKs are under the application's control, and it has allowed all of them.
     holds_acks: bool,
     rare: Option<Box<Rare>>,
@@ -89,6 +92,7 @@ pub(crate) struct Parked {
 #[derive(Debug)]
 struct Rare {
     settings: Settings,
+    losses: Option<LossStats>,
     search: Option<Box<MtuDiscovery>>,
     last_challenge: Option<Instant>,
     peer_user_timeout: Option<Duration>,
@@ -99,9 +103,9 @@ struct Rare {
 impl Rare {
     /// `None` if all fields have their default values.
     fn kept(self) -> Option<Box<Self>> {
-        let Self { settings, search, last_challenge, peer_user_timeout, congestion } = &self;
+        let Self { settings, losses, search, last_challenge, peer_user_timeout, congestion } = &self;
         let is_plain = settings.is_plain()
-            && (search.is_none() && last_challenge.is_none())
+            && (losses.is_none() && search.is_none() && last_challenge.is_none())
             && (peer_user_timeout.is_none() && congestion.is_none());
         (!is_plain).then(|| Box::new(self))
     }
@@ -163,6 +167,12 @@ impl Parked {
         self.ends.flow()
     }
 
+    /// Whether it takes more memory than its own.
+    #[cfg(test)]
+    pub fn has_rare_fields(&self) -> bool {
+        self.rare.is_some()
+    }
+
     /// The next deadline: only the keep-alive timer may run.
     pub fn deadline(&self) -> Option<Instant> {
         let keepalive = self.rare.as_ref()?.settings.rare().keepalive?;
@@ -186,7 +196,7 @@ impl Parked {
         let una = self.snd_nxt;
         let recovery = Recovery::with(una, self.negotiated.sack, &self.path);
         let position = recovery.scoreboard.position(una);
-        let (stats, losses) = self.stats.stats(self.sent);
+        let losses = rare.and_then(|rare| rare.losses.clone()).unwrap_or_else(|| self.stats.no_losses());
         connection.id = id;
         connection.template = segment::template(&flow, self.negotiated.timestamps);
         connection.flow = flow;
@@ -202,7 +212,8 @@ impl Parked {
         connection.shared_in = 0;
         connection.incoming =
             RecvBuffer::after(self.read, self.receive_limit as usize, self.max_ooo as usize);
-        connection.reading = RcvBufTuner::after(self.established, self.read, self.reading);
+        connection.reading =
+            RcvBufTuner::after(self.established, self.read, (self.reading, self.reading_rtt));
         connection.rtt = Rtt::with(self.rtt);
         connection.congestion = self.congestion();
         connection.recovery = recovery;
@@ -215,8 +226,7 @@ impl Parked {
         connection.pushed = position;
         connection.written = position;
         connection.records = None;
-        connection.settings =
-            rare.map_or_else(|| Settings::common(self.nodelay, self.dscp), |rare| rare.settings.clone());
+        connection.settings = rare.map_or_else(|| self.common(), |rare| rare.settings.clone());
         connection.waits = self.waits;
         connection.has_user = true;
         connection.stalled_since = None;
@@ -226,7 +236,7 @@ impl Parked {
         connection.probes = 0;
         connection.soft_error = None;
         connection.bytes = self.bytes;
-        connection.stats = stats;
+        connection.stats = self.stats.stats(self.sent);
         connection.fate = None;
         *connection.cold = Cold {
             origin: self.origin,
@@ -237,6 +247,11 @@ impl Parked {
             peer_user_timeout: rare.and_then(|rare| rare.peer_user_timeout),
             losses,
         };
+    }
+
+    /// The socket options, if no rare one is set.
+    fn common(&self) -> Settings {
+        Settings::common(self.nodelay, self.dscp, self.max_segment.map(NonZeroU16::get))
     }
 
     fn congestion(&self) -> Congestion {
@@ -314,13 +329,16 @@ impl Connection {
         } = self;
         let Cold { origin, opened, established, pacer: _, last_challenge, peer_user_timeout, losses } =
             &**cold;
+        let stats = IdleStats::new(stats, losses);
         let rare = Rare {
             settings: settings.clone(),
+            losses: (*losses != stats.no_losses()).then(|| losses.clone()),
             search: search.clone(),
             last_challenge: *last_challenge,
             peer_user_timeout: *peer_user_timeout,
             congestion: congestion.custom(),
         };
+        let (reading, reading_rtt) = reading.parts();
         let (quick_acks, interactive, last_data) = ack_policy.parts();
         let most = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         Some(Parked {
@@ -349,7 +367,8 @@ impl Connection {
             max_ooo: most(incoming.max_ooo()),
             send_buffer: most(outgoing.limit()),
             send_limit: most(*send_limit),
-            reading: reading.parts(),
+            reading,
+            reading_rtt,
             rtt: rtt.parts(),
             window: congestion.learned(),
             path: recovery.learned(),
@@ -362,9 +381,10 @@ impl Connection {
             sent: *sent,
             data_sent: (*data_sent).into(),
             bytes: *bytes,
-            stats: IdleStats::new(stats, losses),
+            stats,
             nodelay: settings.nodelay,
             dscp: settings.dscp,
+            max_segment: settings.max_segment.and_then(NonZeroU16::new),
             holds_acks: rcv.hold.is_some(),
             rare: rare.kept(),
         })

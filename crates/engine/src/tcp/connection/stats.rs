@@ -25,7 +25,7 @@ pub(crate) struct Stats {
 }
 
 /// What few connections count: losses and reordering.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LossStats {
     /// The RTT of the handshake in microseconds; all ones if it is not known.
     handshake: u32,
@@ -125,13 +125,13 @@ pub(crate) enum Limit {
     Nothing,
 }
 
-/// The counters of a parked connection.
+/// The counters of a parked connection, without those of losses.
 #[derive(Clone, Debug)]
 pub(crate) struct IdleStats {
     counts: [u32; 6],
+    handshake: u32,
     largest_in: u16,
     spent: [u64; 3],
-    losses: LossStats,
 }
 
 impl IdleStats {
@@ -144,16 +144,21 @@ impl IdleStats {
         let counts = [segments_in, segments_out, data_in, data_out, delivered, delivered_marked];
         Self {
             counts: counts.map(|count| *count),
+            handshake: losses.handshake,
             largest_in: *largest_in,
             spent: limits.spent,
-            losses: losses.clone(),
         }
     }
 
+    /// The counters of a connection without losses.
+    pub fn no_losses(&self) -> LossStats {
+        LossStats { handshake: self.handshake, ..LossStats::new(1, None) }
+    }
+
     /// The full counters. There was nothing to send `since`.
-    pub fn stats(&self, since: Instant) -> (Stats, LossStats) {
+    pub fn stats(&self, since: Instant) -> Stats {
         let [segments_in, segments_out, data_in, data_out, delivered, delivered_marked] = self.counts;
-        let stats = Stats {
+        Stats {
             segments_in,
             segments_out,
             data_in,
@@ -162,8 +167,7 @@ impl IdleStats {
             delivered_marked,
             largest_in: self.largest_in,
             limits: Limits { limit: Limit::Nothing, since, spent: self.spent },
-        };
-        (stats, self.losses.clone())
+        }
     }
 }
 

@@ -336,7 +336,7 @@ impl Handshake {
 
     /// The limit set by the application (`TCP_MAXSEG`).
     fn max_segment(&self) -> u16 {
-        self.settings.rare().max_segment.unwrap_or(u16::MAX)
+        self.settings.max_segment.unwrap_or(u16::MAX)
     }
 
     /// The header of the reset that refuses an intercepted SYN (`Rule::RstIntercepted`): as for `Rule::RstNoListener`.

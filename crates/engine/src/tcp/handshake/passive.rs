@@ -134,9 +134,7 @@ impl TcpTable {
             handshake.listener = Some(listener);
             let (max_segment, receive_buffer) = options.unwrap_or_default();
             handshake.settings.receive_buffer = receive_buffer;
-            if max_segment.is_some() {
-                handshake.settings.rare_mut().max_segment = max_segment;
-            }
+            handshake.settings.max_segment = max_segment;
             handshake.syn_pending = true;
         });
         Verdict::Accepted

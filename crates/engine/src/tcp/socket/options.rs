@@ -66,7 +66,7 @@ impl Tcp<'_> {
 
     /// `TCP_MAXSEG`: max data in a segment, in both directions; no effect after the SYNs are exchanged.
     pub fn set_max_segment(&mut self, bytes: Option<u16>) {
-        self.set(|settings| settings.rare_mut().max_segment = bytes.map(|bytes| bytes.max(MIN_MSS)));
+        self.set(|settings| settings.max_segment = bytes.map(|bytes| bytes.max(MIN_MSS)));
     }
 
     /// `SO_SNDBUF`: size of the send buffer, sent data included, up to the stack's limit; `None`: auto-tuning.
@@ -143,7 +143,7 @@ impl Tcp<'_> {
 
     /// See [`set_max_segment`](Self::set_max_segment).
     pub fn max_segment(&self) -> Option<u16> {
-        self.settings().rare().max_segment
+        self.settings().max_segment
     }
 
     /// Size of the send buffer: the value set, or the stack's limit.

@@ -31,14 +31,15 @@ pub(crate) struct Settings {
     pub dscp: u8,
     /// Hop limit (TTL), instead of the stack's.
     pub hop_limit: Option<u8>,
+    /// Max data in a segment, in both directions (`TCP_MAXSEG`). Who relays connections sets it for each, so that it takes no
+    /// memory of its own.
+    pub max_segment: Option<u16>,
     rare: Option<Box<RareSettings>>,
 }
 
 /// The socket options that no segment depends on.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RareSettings {
-    /// Max data in a segment, in both directions (`TCP_MAXSEG`).
-    pub max_segment: Option<u16>,
     pub linger: Option<Duration>,
     pub keepalive: Option<Keepalive>,
     pub user_timeout: Option<Duration>,
@@ -52,7 +53,6 @@ pub(crate) struct RareSettings {
 
 /// No rare option is set.
 static NO_RARE: RareSettings = RareSettings {
-    max_segment: None,
     linger: None,
     keepalive: None,
     user_timeout: None,
@@ -63,7 +63,7 @@ static NO_RARE: RareSettings = RareSettings {
 
 impl Settings {
     pub fn new(config: &TcpConfig) -> Self {
-        let mut settings = Self::common(config.nodelay, config.dscp & MAX_DSCP);
+        let mut settings = Self::common(config.nodelay, config.dscp & MAX_DSCP, None);
         if config.advertised_user_timeout.is_some() {
             settings.rare_mut().advertised_user_timeout = config.advertised_user_timeout;
         }
@@ -81,9 +81,19 @@ impl Settings {
         self.rare.get_or_insert_with(|| Box::new(NO_RARE.clone()))
     }
 
-    /// Whether no option is set, apart from `nodelay` and `dscp`.
+    /// Whether no option is set, apart from those of [`common`](Self::common).
     pub fn is_plain(&self) -> bool {
-        let Self { nodelay: _, dscp: _, rare: _, cork, read_shutdown, muted, may_fragment, .. } = self;
+        let Self {
+            nodelay: _,
+            dscp: _,
+            max_segment: _,
+            rare: _,
+            cork,
+            read_shutdown,
+            muted,
+            may_fragment,
+            ..
+        } = self;
         let sizes =
             [self.send_buffer.is_some(), self.receive_buffer.is_some(), self.not_sent_low_water.is_some()];
         !(*cork || *read_shutdown || *muted || *may_fragment)
@@ -93,9 +103,9 @@ impl Settings {
     }
 
     /// No option is set but these.
-    pub const fn common(nodelay: bool, dscp: u8) -> Self {
+    pub const fn common(nodelay: bool, dscp: u8, max_segment: Option<u16>) -> Self {
         let mut settings = Self::plain();
-        (settings.nodelay, settings.dscp) = (nodelay, dscp);
+        (settings.nodelay, settings.dscp, settings.max_segment) = (nodelay, dscp, max_segment);
         settings
     }
 
@@ -112,6 +122,7 @@ impl Settings {
             may_fragment: false,
             dscp: 0,
             hop_limit: None,
+            max_segment: None,
             rare: None,
         }
     }

@@ -14,15 +14,37 @@ fn is_parked(stack: &Stack, id: ConnId) -> bool {
 /// An idle connection is to take no more than 512 bytes with all tables that know of it.
 #[test]
 fn it_is_small() {
-    assert!(size_of::<Parked>() <= 384, "{}", size_of::<Parked>());
+    assert!(size_of::<Parked>() <= 344, "{}", size_of::<Parked>());
 }
 
-/// Everything that it reports is the same, and it carries data, whether it has carried any before or not.
+/// A relay's options, those of the handshake and `TCP_NODELAY`, take no memory of their own, nor does a connection without
+/// losses.
+#[test]
+fn a_relayed_connection_has_no_rare_fields() {
+    let mut pair = Pair::new(false);
+    let listener = pair.listen(8);
+    let (a, b) = pair.connect_to(listener);
+    pair.b.tcp(b).set_nodelay(true);
+    pair.b.tcp(b).set_max_segment(Some(1000));
+    pair.b.tcp(b).hold_acks();
+    assert!(pair.transfer(a, b, b"question") == b"question");
+    pair.b.tcp(b).acknowledge(8, false);
+    pair.run(Duration::from_secs(1000));
+    for _ in 0..3 {
+        pair.b.stack.tcp.park_some(&pair.b.stack.shared, pair.now + Duration::from_secs(1000));
+    }
+    let Slot::Parked(parked) = &pair.b.stack.tcp.entries[b].slot else { panic!("not parked") };
+    assert!(!parked.has_rare_fields());
+}
+
+/// Everything that it reports is the same, and it carries data, whether it has carried any before or not, and whether
+/// packets were lost.
 #[test]
 fn parking_changes_no_state() {
     for v6 in [false, true] {
-        for used in [false, true] {
+        for (used, lossy) in [(false, false), (true, false), (true, true)] {
             let mut pair = Pair::new(v6);
+            pair.lose = if lossy { |carried| carried % 40 == 20 } else { |_| false };
             pair.delay = Duration::from_millis(5);
             let listener = pair.listen(8);
             let to = core::net::SocketAddr::new(pair.b.addr, crate::tcp::tests::pair::PORT);
@@ -32,11 +54,13 @@ fn parking_changes_no_state() {
             pair.a.tcp(a).set_nodelay(true);
             pair.a.tcp(a).set_keepalive(Some(Keepalive::default()));
             pair.b.tcp(b).set_user_timeout(Some(Duration::from_secs(77)));
+            pair.b.tcp(b).set_max_segment(Some(1000));
             let text: alloc::vec::Vec<u8> = (0..200_000u32).map(|n| n as u8).collect();
             if used {
                 assert!(pair.transfer(a, b, &text) == text);
             }
             pair.run(Duration::from_secs(5));
+            assert_eq!(pair.a.tcp(a).info().retransmissions > 0, lossy);
             let before = (pair.a.tcp(a).info(), pair.b.tcp(b).info());
             let numbers = (pair.a.tcp(a).initial_numbers(), pair.b.tcp(b).initial_numbers());
             pair.run(Duration::from_secs(60));
@@ -54,6 +78,7 @@ fn parking_changes_no_state() {
             assert_eq!(numbers, (pair.a.tcp(a).initial_numbers(), pair.b.tcp(b).initial_numbers()));
             assert!(pair.a.tcp(a).nodelay() && pair.a.tcp(a).keepalive() == Some(Keepalive::default()));
             assert_eq!(pair.b.tcp(b).user_timeout(), Some(Duration::from_secs(77)));
+            assert_eq!(pair.b.tcp(b).max_segment(), Some(1000));
             assert!(pair.transfer(a, b, &text) == text);
             pair.a.tcp(a).close();
             pair.b.tcp(b).close();
