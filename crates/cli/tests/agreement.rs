@@ -274,6 +274,33 @@ fn reset_halfway(mut stream: TcpStream) {
     setsockopt(&stream.as_fd(), sockopt::Linger, &nix::libc::linger { l_onoff: 1, l_linger: 0 }).unwrap();
 }
 
+/// A chunked answer: these parts of it, and then the close.
+fn close_after(mut stream: TcpStream, parts: &[&str]) {
+    let _request = stream.read(&mut [0; 2000]);
+    for part in parts {
+        let _ = stream.write_all(part.as_bytes());
+        thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+
+fn close_between_chunks(stream: TcpStream) {
+    close_after(stream, &[CHUNKED, "3\r\nabc\r\n"]);
+}
+
+fn close_within_a_chunk(stream: TcpStream) {
+    close_after(stream, &[&CHUNKED[..20], &CHUNKED[20..], "f0\r\nabc"]);
+}
+
+fn close_after_the_last_chunk(stream: TcpStream) {
+    close_after(stream, &[CHUNKED, "3;x=y\r\nabc\r\n0", "\r\n\r\n"]);
+}
+
+fn close_within_the_head(stream: TcpStream) {
+    close_after(stream, &["HTTP/1.1 200 OK\r\nContent-"]);
+}
+
 fn close_unanswered(mut stream: TcpStream) {
     let _request = stream.read(&mut [0; 2000]);
 }
@@ -297,10 +324,14 @@ const IMPATIENT: &str = "import socket, sys, time\nfor port in sys.argv[1:]:\n  
 #[ignore = "needs namespaces and python3"]
 fn an_answer_that_is_missing_is_reported_and_explained_alike() {
     type Server = (fn(TcpStream), &'static str, &'static str);
-    let servers: [Server; 7] = [
+    let servers: [Server; 11] = [
         (stay_silent, "no-answer", "suspicious"),
         (stop_halfway, "no-answer", "suspicious"),
         (close_halfway, "orderly", "harmful"),
+        (close_between_chunks, "orderly", "harmful"),
+        (close_within_a_chunk, "orderly", "harmful"),
+        (close_after_the_last_chunk, "orderly", "benign"),
+        (close_within_the_head, "orderly", "harmful"),
         (reset_halfway, "abort", "harmful"),
         (close_unanswered, "no-answer", "harmful"),
         (close_at_once, "data-after-close", "harmful"),

@@ -11,6 +11,7 @@ mod comment;
 pub mod decap;
 mod declared;
 mod explainer;
+mod http;
 pub mod icmp;
 mod id;
 pub mod kernel;
@@ -31,6 +32,7 @@ pub mod write;
 
 pub use declared::Declared;
 pub use explainer::{Explained, Explainer, Flow, IcmpError, Known, Options, Summary};
+pub use http::{Asked, HttpMessage, Lacks};
 pub use id::{community_id, connection_id};
 pub use packet::{Addr, End, Endpoint, Frame, Pkt};
 pub use protocol::{Protocol, http_begins, http_size};

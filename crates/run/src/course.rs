@@ -1,10 +1,11 @@
 //! Observations of the data that a relay passes on, from which the cause of the connection's end is derived.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lastack_explain::{http_begins, http_size};
+use lastack_explain::{Asked, HttpMessage, http_begins};
 
 use crate::moment::Moment;
 use crate::rate::Meter;
@@ -35,8 +36,8 @@ impl Announced {
     }
 }
 
-impl std::fmt::Debug for Announced {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Announced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Announced").finish_non_exhaustive()
     }
 }
@@ -51,12 +52,10 @@ pub struct Course {
     /// What that side has sent since the other sent begins with, and the number of bytes.
     head: Cell<Head>,
     run: Cell<u32>,
-    /// The length of that message; 0 if it is not known.
-    size: Cell<u32>,
     tls: Cell<bool>,
     http2: Cell<bool>,
     late_alert: Cell<bool>,
-    /// The first FIN, and the end.
+    /// The first FIN, the end, and a response that is not complete.
     noted: OnceCell<Box<Noted>>,
     /// Bytes after the other side's FIN.
     late_from_program: Cell<u64>,
@@ -69,11 +68,13 @@ pub struct Course {
     announced: OnceCell<Rc<Announced>>,
 }
 
-/// What is noted when a connection begins to end: on the heap, as most connections of a run are open.
+/// What is noted when a connection begins to end, or of HTTP: on the heap, as most connections of a run are open, and TLS.
 #[derive(Debug, Default)]
 struct Noted {
     /// The data when the first FIN came, and when that was.
     first_fin: OnceCell<(Talk, Moment)>,
+    /// The response of HTTP that has begun and is not complete.
+    response: Incomplete,
     /// When one side had ended: the other side's data of before may be passed on after that.
     ended: OnceCell<Moment>,
 }
@@ -84,33 +85,43 @@ enum Head {
     /// Not HTTP.
     Unknown,
     /// An HTTP request.
-    Request,
-    /// A request whose answer has no body (HEAD).
-    Bodiless,
-    /// An HTTP response.
+    Request(Asked),
+    /// A complete HTTP response.
     Response,
     /// A closing alert of TLS came after it.
     Closed,
 }
 
+/// An HTTP response that has begun.
+#[derive(Debug)]
+struct Response {
+    from: Side,
+    message: HttpMessage,
+}
+
+/// The response that has begun, if there is one.
+#[derive(Default)]
+struct Incomplete(Cell<Option<Box<Response>>>);
+
+impl fmt::Debug for Incomplete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let response = self.0.take();
+        let result = f.debug_tuple("Incomplete").field(&response).finish();
+        self.0.set(response);
+        result
+    }
+}
+
+impl Response {
+    fn new(from: Side, message: HttpMessage) -> Box<Self> {
+        Box::new(Self { from, message })
+    }
+}
+
 impl Head {
-    /// Of data that follows a message with this head; and the length of a response, 0 if it is not known.
-    fn of(begin: &[u8], before: Self) -> (Self, u32) {
-        if begin.starts_with(b"HTTP/1.") {
-            let status = begin.get(8..).unwrap_or_default().trim_ascii_start();
-            let no_body = before == Self::Bodiless
-                || status.starts_with(b"1")
-                || status.starts_with(b"204")
-                || status.starts_with(b"304");
-            let size = http_size(begin).filter(|_| !no_body);
-            return (Self::Response, size.and_then(|size| size.try_into().ok()).unwrap_or(0));
-        }
-        let head = match http_begins(begin) {
-            true if begin.starts_with(b"HEAD ") => Self::Bodiless,
-            true => Self::Request,
-            false => Self::Unknown,
-        };
-        (head, 0)
+    /// Of data that is not an HTTP response.
+    fn of(begin: &[u8]) -> Self {
+        if http_begins(begin) { Self::Request(Asked::of(begin)) } else { Self::Unknown }
     }
 }
 
@@ -122,7 +133,6 @@ impl Default for Course {
             last_side: Cell::new(Side::Program),
             head: Cell::new(Head::Unknown),
             run: Cell::default(),
-            size: Cell::default(),
             tls: Cell::default(),
             http2: Cell::default(),
             late_alert: Cell::default(),
@@ -147,16 +157,18 @@ impl Course {
         self.begun.get().elapsed()
     }
 
-    /// One side's data is relayed: the number of bytes, and the first of them. `late`: the other side has closed.
-    pub fn data(&self, from: Side, begin: &[u8], bytes: usize, late: bool) {
+    /// One side's data is relayed: all of it, in two pieces. `late`: the other side has closed.
+    pub fn data(&self, from: Side, pieces: [&[u8]; 2], late: bool) {
+        let bytes = pieces[0].len() + pieces[1].len();
         if bytes == 0 {
             return;
         }
+        let begin = first(pieces);
         if self.last.get().is_none() {
             self.tls.set(is_tls(begin));
             self.http2.set(begin.starts_with(b"PRI * HTTP/2"));
         }
-        let now = self.moved(from, bytes, begin);
+        let now = self.moved(from, bytes, pieces);
         let meter = if from == Side::Program { &self.sent } else { &self.received };
         meter.add(bytes, now);
         if late {
@@ -184,18 +196,20 @@ impl Course {
         }
     }
 
-    /// The same, of data that is not looked at, but for its begin. Returns the time.
-    pub fn moved(&self, from: Side, bytes: usize, begin: &[u8]) -> Moment {
+    /// The same, without rates. The pieces are empty if the data is not read. Returns the time.
+    pub fn moved(&self, from: Side, bytes: usize, pieces: [&[u8]; 2]) -> Moment {
         let now = Moment::now();
         if bytes == 0 {
             return now;
         }
-        if self.last.get().is_none() || self.last_side.get() != from {
+        let begin = first(pieces);
+        let turn = self.last.get().is_none() || self.last_side.get() != from;
+        let before = self.head.get();
+        if turn {
             self.run.set(0);
-            let (head, size) = Head::of(begin, self.head.get());
-            self.head.set(head);
-            self.size.set(size);
+            self.head.set(Head::of(begin));
         }
+        self.follow(from, pieces, before, turn);
         if self.tls.get() && bytes <= usize::from(MAX_ALERT) + 5 && is_alert(begin) {
             self.head.set(Head::Closed);
         }
@@ -203,6 +217,40 @@ impl Course {
         self.last.set(Some(now));
         self.last_side.set(from);
         now
+    }
+
+    /// Follows the response that begins here, or has begun. `before`: what came before; `turn`: from the other side.
+    fn follow(&self, from: Side, pieces: [&[u8]; 2], before: Head, turn: bool) {
+        let begins = first(pieces).starts_with(b"HTTP/1.");
+        let begun = self.take_response();
+        let mut response = match before {
+            Head::Request(asked) if begins && turn => Response::new(from, HttpMessage::new(asked)),
+            _ if begins && turn => Response::new(from, HttpMessage::new(Asked::Other)),
+            Head::Response if begins => Response::new(from, HttpMessage::pipelined()),
+            _ => match begun {
+                Some(begun) if begun.from == from => begun,
+                other => return self.keep_response(other),
+            },
+        };
+        for piece in pieces {
+            response.message.read(piece);
+        }
+        if response.message.is_whole() {
+            self.head.set(Head::Response);
+        } else {
+            self.head.set(Head::Unknown);
+            self.keep_response(Some(response).filter(|response| !response.message.is_unknown()));
+        }
+    }
+
+    fn take_response(&self) -> Option<Box<Response>> {
+        self.noted.get()?.response.0.take()
+    }
+
+    fn keep_response(&self, response: Option<Box<Response>>) {
+        if let Some(response) = response {
+            self.noted().response.0.set(Some(response));
+        }
     }
 
     /// The first FIN was received.
@@ -238,13 +286,16 @@ impl Course {
 
     /// The data until now.
     pub fn talk(&self) -> Talk {
-        let (run, size) = (u64::from(self.run.get()), u64::from(self.size.get()));
-        let message = match (self.head.get(), size) {
-            (Head::Request | Head::Bodiless, _) => Message::Request,
-            (Head::Closed, _) => Message::Whole,
-            (Head::Unknown | Head::Response, 0) => Message::Unknown,
-            (Head::Unknown | Head::Response, size) if run < size => Message::Cut { size },
-            (Head::Unknown | Head::Response, _) => Message::Whole,
+        let run = u64::from(self.run.get());
+        let response = self.take_response();
+        let begun = response.as_deref().filter(|response| response.from == self.last_side.get());
+        let lacks = begun.and_then(|response| Some((response.message.bytes(), response.message.lacks()?)));
+        self.keep_response(response);
+        let message = match (self.head.get(), lacks) {
+            (Head::Request(_), _) => Message::Request,
+            (Head::Closed | Head::Response, _) => Message::Whole,
+            (Head::Unknown, Some((bytes, lacks))) => Message::Cut { bytes, lacks },
+            (Head::Unknown, None) => Message::Unknown,
         };
         let last = self.last.get().map(|_| By::from(self.last_side.get()));
         let idle = self.end().since(self.last.get().unwrap_or(self.begun.get()));
@@ -267,6 +318,11 @@ impl Course {
     }
 }
 
+/// The first piece that is not empty.
+fn first(pieces: [&[u8]; 2]) -> &[u8] {
+    if pieces[0].is_empty() { pieces[1] } else { pieces[0] }
+}
+
 /// The head of a TLS record: its type and length.
 fn record(data: &[u8]) -> Option<(u8, u16)> {
     let &[kind, 3, 0..=4, high, low, ..] = data else { return None };
@@ -285,6 +341,8 @@ fn is_alert(data: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use lastack_explain::Lacks;
+
     use super::*;
 
     #[test]
@@ -296,43 +354,84 @@ mod tests {
         assert!(is_tls(b"\x16\x03\x01\x02\0\x01") && !is_tls(b"GET / HTTP/1.1"));
     }
 
+    /// This side sends data.
+    fn send(course: &Course, from: Side, data: &[u8]) {
+        course.data(from, [data, &[]], false);
+    }
+
     #[test]
     fn data_after_a_close_is_counted_separately() {
         let course = Course::default();
-        course.data(Side::Program, b"\x16\x03\x01\x02\0\x01", 517, false);
-        course.data(Side::Remote, b"\x17\x03\x03\0\x13", 24, true);
-        course.data(Side::Remote, b"", 0, true);
+        send(&course, Side::Program, b"\x16\x03\x01\x02\0\x01......");
+        course.data(Side::Remote, [b"\x17\x03\x03\0\x13", &[0; 19]], true);
+        course.data(Side::Remote, [b"", b""], true);
         let facts = course.facts();
         assert!(facts.tls && facts.late_alert);
         assert_eq!((facts.late_from_remote, facts.late_from_program), (24, 0));
         assert_eq!((facts.talk.last, facts.talk.run), (Some(By::Remote), 24));
     }
 
+    const GET: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+
+    /// What is known of the answer to a request, of which these parts have come.
+    fn answer(request: &[u8], parts: &[&[u8]]) -> Message {
+        let course = Course::default();
+        send(&course, Side::Program, request);
+        assert_eq!(course.facts().talk.message, Message::Request);
+        parts.iter().for_each(|part| send(&course, Side::Remote, part));
+        course.facts().talk.message
+    }
+
     #[test]
     fn the_length_of_an_answer_shows_whether_it_is_whole() {
-        let talk = |request: &[u8], parts: &[&[u8]]| {
-            let course = Course::default();
-            course.data(Side::Program, request, request.len(), false);
-            assert_eq!(course.facts().talk.message, Message::Request);
-            parts.iter().for_each(|part| course.data(Side::Remote, part, part.len(), false));
-            course.facts().talk.message
-        };
-        let get = b"GET / HTTP/1.1\r\n\r\n";
         let head = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n";
-        assert_eq!(talk(get, &[head, b"12345"]), Message::Cut { size: 49 });
-        assert_eq!(talk(get, &[head, b"12345", b"67890"]), Message::Whole);
-        assert_eq!(talk(b"HEAD / HTTP/1.1\r\n\r\n", &[head]), Message::Unknown, "no body follows");
+        let cut = |bytes| Message::Cut { bytes, lacks: Lacks::Length(49) };
+        assert_eq!(answer(GET, &[head, b"12345"]), cut(44));
+        assert_eq!(answer(GET, &[head, b"12345", b"67890"]), Message::Whole);
+        assert_eq!(answer(GET, &[&head[..20], &head[20..], b"12345"]), cut(44), "the head in parts");
+        assert_eq!(answer(b"HEAD / HTTP/1.1\r\n\r\n", &[head]), Message::Whole, "no body follows");
         let unchanged = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 10\r\n\r\n";
-        assert_eq!(talk(get, &[unchanged]), Message::Unknown);
-        assert_eq!(talk(get, &[b"220 ready"]), Message::Unknown);
+        assert_eq!(answer(GET, &[unchanged]), Message::Whole);
+        assert_eq!(answer(GET, &[b"220 ready"]), Message::Unknown);
+    }
+
+    #[test]
+    fn the_last_chunk_of_an_answer_shows_whether_it_is_whole() {
+        let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let cut = Message::Cut { bytes: head.len() as u64 + 10, lacks: Lacks::LastChunk };
+        assert_eq!(answer(GET, &[head, b"5\r\nhello\r\n"]), cut);
+        assert_eq!(answer(GET, &[head, b"5\r\nhello\r\n", b"0\r\n\r\n"]), Message::Whole);
+        let course = Course::default();
+        send(&course, Side::Program, GET);
+        course.data(Side::Remote, [head, b"5\r\nhe"], false);
+        course.data(Side::Remote, [b"llo\r\n0", b"\r\n\r\n"], false);
+        assert_eq!(course.facts().talk.message, Message::Whole, "both pieces are read");
+    }
+
+    #[test]
+    fn a_request_that_is_sent_ahead_does_not_hide_the_end_of_an_answer() {
+        let course = Course::default();
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n";
+        [GET, GET].iter().for_each(|request| send(&course, Side::Program, request));
+        send(&course, Side::Remote, head);
+        send(&course, Side::Program, GET);
+        assert_eq!(course.facts().talk.message, Message::Request);
+        send(&course, Side::Remote, b"12345");
+        assert_eq!(course.facts().talk.message, Message::Cut { bytes: 44, lacks: Lacks::Length(49) });
+        send(&course, Side::Remote, b"67890");
+        assert_eq!(course.facts().talk.message, Message::Whole);
+        send(&course, Side::Remote, &[head, &b"1234567890"[..]].concat());
+        assert_eq!(course.facts().talk.message, Message::Whole);
+        send(&course, Side::Remote, &[head, &b"123"[..]].concat());
+        assert_eq!(course.facts().talk.message, Message::Cut { bytes: 42, lacks: Lacks::Length(49) });
     }
 
     #[test]
     fn the_data_before_the_first_fin_is_remembered() {
         let course = Course::default();
-        course.data(Side::Program, b"question", 8, false);
+        send(&course, Side::Program, b"question");
         course.first_fin();
-        course.data(Side::Remote, b"late answer", 11, true);
+        course.data(Side::Remote, [b"late answer", b""], true);
         course.first_fin();
         let facts = course.facts();
         assert_eq!(facts.before_fin.map(|talk| (talk.last, talk.run)), Some((Some(By::Program), 8)));

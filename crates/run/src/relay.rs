@@ -152,10 +152,10 @@ impl RelayStats {
         }
     }
 
-    /// Data of this side is relayed: the number of bytes, and the first of them.
-    fn data(&self, from: Side, begin: &[u8], bytes: usize) {
+    /// Data of this side is relayed: all of it, in two pieces.
+    fn data(&self, from: Side, pieces: [&[u8]; 2]) {
         let late = if from == Side::Program { self.remote_fin.get() } else { self.program_fin.get() };
-        self.course.data(from, begin, bytes, late);
+        self.course.data(from, pieces, late);
     }
 }
 
@@ -282,7 +282,7 @@ impl<'a> Relay<'a> {
             };
             match written {
                 Ok(bytes) => {
-                    self.ledger.data(Side::Program, texts[0], bytes);
+                    self.ledger.data(Side::Program, first(texts, bytes));
                     bytes
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -338,9 +338,7 @@ impl<'a> Relay<'a> {
                         read = Ok(Some(bytes));
                         // A read also ends before an urgent byte.
                         drained = bytes < fits && !urgent::is_next(self.host);
-                        let begin = room.iter().find(|piece| !piece.is_empty());
-                        let begin = begin.map_or(&[][..], |piece| &piece[..bytes.min(piece.len())]);
-                        self.ledger.data(Side::Remote, begin, bytes);
+                        self.ledger.data(Side::Remote, read_pieces(&room, bytes));
                         bytes
                     }
                     Err(error) => {
@@ -487,6 +485,16 @@ impl<'a> Relay<'a> {
 fn first([front, back]: [&[u8]; 2], left: usize) -> [&[u8]; 2] {
     let front = &front[..front.len().min(left)];
     [front, &back[..back.len().min(left - front.len())]]
+}
+
+/// The pieces into which this number of bytes was read: the first two that have room.
+fn read_pieces<'a>(room: &'a [IoSliceMut<'_>], mut bytes: usize) -> [&'a [u8]; 2] {
+    let mut pieces = [&[][..]; 2];
+    for (piece, room) in pieces.iter_mut().zip(room.iter().filter(|room| !room.is_empty())) {
+        *piece = &room[..bytes.min(room.len())];
+        bytes -= piece.len();
+    }
+    pieces
 }
 
 /// Like [`first`], for buffers to write to.

@@ -199,7 +199,7 @@ async fn carry(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(failed(source)(error)),
         };
-        ledger.course.moved(source, taken, &[]);
+        ledger.course.moved(source, taken, [&[]; 2]);
         let mut left = taken;
         while left > 0 {
             match to.try_io(Interest::WRITABLE, || splice(&reader, to, left)) {

@@ -378,6 +378,7 @@ fn datagrams(record: &Record) -> Verdict {
 #[cfg(test)]
 mod tests {
     use jiff::ToSpan;
+    use lastack_explain::Lacks;
 
     use super::super::record::{Bytes, Datagrams, Fins, Order, Question, Talk, tests};
     use super::*;
@@ -545,8 +546,12 @@ mod tests {
             let talk = Talk { message, ..last(By::Remote, Duration::from_secs(idle)) };
             cause(&reset(By::Remote, Facts { talk, ..facts() }))
         };
-        assert_eq!(of(Message::Cut { size: 500 }, 0), ("abort", "harmful"));
-        assert_eq!(of(Message::Cut { size: 500 }, 60), ("abort", "harmful"), "a stalled download");
+        assert_eq!(of(Message::Cut { bytes: 300, lacks: Lacks::Length(500) }, 0), ("abort", "harmful"));
+        assert_eq!(
+            of(Message::Cut { bytes: 300, lacks: Lacks::Length(500) }, 60),
+            ("abort", "harmful"),
+            "a stalled download"
+        );
         assert_eq!(of(Message::Whole, 0), ("abort", "suspicious"), "everything had arrived");
         // The program's own abort is its decision, unless it cost the remote data of the program.
         let mut own = reset(By::Program, Facts { talk: last(By::Program, Duration::ZERO), ..facts() });

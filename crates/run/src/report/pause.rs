@@ -7,6 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use lastack_causes::Severity;
+use lastack_explain::Lacks;
 
 use super::judge::{opener, others_data};
 use super::record::{By, Lost, Message, Outcome, Proto, Record};
@@ -39,8 +40,8 @@ pub struct Missing {
 enum What {
     /// An answer to so many bytes. `request`: they are an HTTP request.
     Answer { bytes: u64, request: bool },
-    /// The rest of an answer, of its length if that is known.
-    Rest { bytes: u64, size: Option<u64> },
+    /// The rest of an answer, and what of it if that is known.
+    Rest { bytes: u64, lacks: Option<Lacks> },
     /// Data of either side.
     Everything,
 }
@@ -63,11 +64,11 @@ pub(super) fn missing(record: &Record, lost: Lost) -> Option<Missing> {
     let missing = |what| Some(Missing { what, closer, server, idle: talk.idle });
     let answer = || missing(What::Answer { bytes: talk.run, request: talk.message == Message::Request });
     let frame = (facts.tls || facts.http2) && talk.run <= FRAME;
-    let rest = |size| missing(What::Rest { bytes: talk.run, size });
+    let rest = |bytes, lacks| missing(What::Rest { bytes, lacks: Some(lacks) });
     if closer == server {
         let farewell = talk.run <= FAREWELL && others_data(record, client) > 0;
         return match talk.message {
-            Message::Cut { size } if talk.last == Some(server) => rest(Some(size)),
+            Message::Cut { bytes, lacks } if talk.last == Some(server) => rest(bytes, lacks),
             _ if talk.last == Some(client) && !frame && !farewell => answer(),
             _ => None,
         };
@@ -83,10 +84,12 @@ pub(super) fn missing(record: &Record, lost: Lost) -> Option<Missing> {
     let open = open && record.outcome == Outcome::Open;
     match (talk.last, talk.message) {
         (Some(last), _) if last == client && !frame => (talk.idle >= WAITED).then(answer)?,
-        (Some(_), Message::Cut { size }) => (talk.idle >= WAITED).then(|| rest(Some(size)))?,
+        (Some(_), Message::Cut { bytes, lacks }) => (talk.idle >= WAITED).then(|| rest(bytes, lacks))?,
         (Some(_), Message::Whole) => None,
         // A server that waits for the next request closes when the client does.
-        (Some(_), _) if open => (talk.idle >= IDLE).then(|| rest(None))?,
+        (Some(_), _) if open => {
+            (talk.idle >= IDLE).then(|| missing(What::Rest { bytes: talk.run, lacks: None }))?
+        }
         (None, _) if open => (talk.idle >= WAITED).then(|| missing(What::Everything))?,
         _ => None,
     }
@@ -126,15 +129,30 @@ impl fmt::Display for Missing {
                     Size(bytes)
                 )
             }
-            What::Rest { bytes, size: Some(size) } if closed_by_server => {
-                write!(f, "{server} closed within its answer, after {} of {}", Size(bytes), Size(size))
+            What::Rest { bytes, lacks: Some(lacks) } if closed_by_server => {
+                let bytes = Size(bytes);
+                match lacks {
+                    Lacks::Head => write!(f, "{server} closed within the head of its answer, after {bytes}"),
+                    Lacks::Length(size) => {
+                        write!(f, "{server} closed within its answer, after {bytes} of {}", Size(size))
+                    }
+                    Lacks::LastChunk => {
+                        write!(
+                            f,
+                            "{server} closed within its answer, after {bytes} and before the last chunk"
+                        )
+                    }
+                }
             }
-            What::Rest { bytes, size: Some(size) } => write!(
-                f,
-                "{server} had sent {} of an answer of {}, and nothing more for {idle} when {closer} closed",
-                Size(bytes),
-                Size(size)
-            ),
+            What::Rest { bytes, lacks: Some(lacks) } => {
+                write!(f, "{server} had sent {}", Size(bytes))?;
+                match lacks {
+                    Lacks::Head => write!(f, " of the head of an answer")?,
+                    Lacks::Length(size) => write!(f, " of an answer of {}", Size(size))?,
+                    Lacks::LastChunk => write!(f, " of an answer without the last chunk")?,
+                }
+                write!(f, ", and nothing more for {idle} when {closer} closed")
+            }
             What::Rest { .. } => {
                 write!(f, "{server} had sent nothing for {idle} when {closer} closed, and did not close")
             }
@@ -236,7 +254,13 @@ mod tests {
 
     #[test]
     fn a_server_that_stops_is_noticed() {
-        let cut = closed(By::Program, Some(By::Remote), SECONDS, 20_000, Message::Cut { size: 100_000 });
+        let cut = closed(
+            By::Program,
+            Some(By::Remote),
+            SECONDS,
+            20_000,
+            Message::Cut { bytes: 20_000, lacks: Lacks::Length(100_000) },
+        );
         assert_eq!(judged(&cut), ("no-answer", "suspicious"));
         let unknown = closed(By::Program, Some(By::Remote), SECONDS, 20_000, Message::Unknown);
         assert_eq!(judged(&half(&unknown)), ("no-answer", "suspicious"));
@@ -252,8 +276,13 @@ mod tests {
         let empty = closed(By::Remote, Some(By::Program), Duration::ZERO, 78, Message::Request);
         assert_eq!(judged(&empty), ("no-answer", "harmful"));
         assert_eq!(text(&empty).as_deref(), Some("the remote closed without an answer to the last 78 bytes"));
-        let short =
-            closed(By::Remote, Some(By::Remote), Duration::ZERO, 20_000, Message::Cut { size: 100_000 });
+        let short = closed(
+            By::Remote,
+            Some(By::Remote),
+            Duration::ZERO,
+            20_000,
+            Message::Cut { bytes: 20_000, lacks: Lacks::Length(100_000) },
+        );
         assert_eq!(judged(&short), ("orderly", "harmful"));
         assert_eq!(
             text(&short).as_deref(),

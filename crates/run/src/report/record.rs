@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lastack_causes::Severity;
 use lastack_engine::{End, Ended, EndedBy, Instant, OpenConnection, Origin, Rule, TcpState};
+use lastack_explain::Lacks;
 use lastack_wire::icmp::IcmpError;
 use serde::{Serialize, Serializer};
 
@@ -108,10 +109,12 @@ pub enum Message {
     Request,
     /// A response that is complete, or a closing alert of TLS.
     Whole,
-    /// A response of this many bytes, not all of which came.
+    /// A response that is not complete.
     Cut {
-        /// Its length, with the head.
-        size: u64,
+        /// The bytes that came, with its head.
+        bytes: u64,
+        /// What did not come.
+        lacks: Lacks,
     },
 }
 
