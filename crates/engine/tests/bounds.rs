@@ -467,7 +467,7 @@ fn constant(file: &str, name: &str) -> String {
     let (_, value) =
         line.and_then(|line| line.split_once(" = ")).unwrap_or_else(|| panic!("no {name} in {file}"));
     let value = value.trim_end_matches(';');
-    let value = value.strip_prefix("Most ").map_or(value, |fields| fields.trim_matches(['{', '}', ' ']));
+    let value = value.strip_prefix("Limits ").map_or(value, |fields| fields.trim_matches(['{', '}', ' ']));
     value.replace("4 << 20", "4 MiB").replace('_', "")
 }
 

@@ -103,7 +103,7 @@ struct Transfer {
     now: Instant,
     /// Segments of the client with data since the connection was established.
     data: u32,
-    most: usize,
+    max_unacked: usize,
     read: usize,
 }
 
@@ -119,7 +119,7 @@ impl Transfer {
         let listener = stacks[1].tcp_listen(at, 1).unwrap();
         let client = stacks[0].tcp_connect(None, at).unwrap();
         let (wire, now) = (VecDeque::new(), Instant::ZERO);
-        let mut this = Self { stacks, client, server: None, wire, now, data: 0, most: 0, read: 0 };
+        let mut this = Self { stacks, client, server: None, wire, now, data: 0, max_unacked: 0, read: 0 };
         this.run(|_| false);
         this.server = this.stacks[1].tcp_accept(listener);
         assert!(this.server.is_some(), "connected");
@@ -143,7 +143,7 @@ impl Transfer {
                 while self.stacks[side].poll_event().is_some() {}
             }
             if let Some(info) = self.stacks[0].tcp(self.client).map(|tcp| tcp.info()) {
-                self.most = self.most.max(info.unacked);
+                self.max_unacked = self.max_unacked.max(info.unacked);
             }
             self.now += Duration::from_millis(1);
             while self.wire.front().is_some_and(|(due, ..)| *due <= self.now) {
@@ -173,7 +173,7 @@ fn its_window_is_the_limit_and_it_is_informed_of_a_loss() {
     let mut transfer = Transfer::new(&LOSSES);
     transfer.send(20_000, |_| false);
     let mss = transfer.stacks[0].tcp(transfer.client).unwrap().info().mss;
-    assert_eq!(transfer.most, (SEGMENTS * mss) as usize, "the window is used, and never exceeded");
+    assert_eq!(transfer.max_unacked, (SEGMENTS * mss) as usize, "the window is used, and never exceeded");
     transfer.send(40_000, |segment| segment == 30);
     let calls = &LOSS_CALLS;
     let counts = [&calls.built, &calls.losses, &calls.timeouts].map(|count| count.load(Relaxed));

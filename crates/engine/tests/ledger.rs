@@ -135,7 +135,7 @@ fn faults(page: &str) -> Vec<String> {
 fn every_requirement_is_answered_once() {
     let mut answered: Vec<_> = rows("rfc9293.md").into_iter().map(|row| row.tag).collect();
     let mut expected: Vec<_> =
-        KINDS.iter().flat_map(|(kind, most)| (1..=*most).map(move |n| format!("{kind}-{n}"))).collect();
+        KINDS.iter().flat_map(|(kind, max)| (1..=*max).map(move |n| format!("{kind}-{n}"))).collect();
     answered.sort();
     expected.sort();
     assert_eq!(answered, expected);

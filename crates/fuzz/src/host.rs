@@ -170,8 +170,8 @@ impl Host {
 
     fn look_at(&mut self, bytes: &[u8], transmit: Transmit) {
         let config = self.stack.config();
-        let most = if transmit.segment_size.is_some() { config.max_packet } else { config.mtu };
-        assert!(bytes.len() <= most, "{} bytes leave, {most} fit", bytes.len());
+        let max = if transmit.segment_size.is_some() { config.max_packet } else { config.mtu };
+        assert!(bytes.len() <= max, "{} bytes leave, {max} fit", bytes.len());
         let parsed = IpPacket::parse(bytes).expect("what is sent is a packet");
         let header = parsed.header;
         assert!(ip::unicast(header.src) && ip::unicast(header.dst), "{header:?}");

@@ -95,7 +95,7 @@ fn poll_tcp(stack: &mut Stack, id: ConnId, call: Call) -> Option<Outcome> {
             (None, _) => Ok(Outcome::Done),
         },
         Call::Send(text) => return bytes(tcp.send(text.as_bytes())),
-        Call::Read(most) => return bytes(tcp.receive(&mut vec![0; most])),
+        Call::Read(max) => return bytes(tcp.receive(&mut vec![0; max])),
         Call::Shutdown => tcp.shutdown().map(|()| Outcome::Done),
         Call::Close => {
             tcp.close();

@@ -39,8 +39,8 @@ impl Layout {
             ip::UDP => (Protocol::Udp, UDP_HEADER),
             _ => return None,
         };
-        let least = if protocol == Protocol::Tcp { TCP_HEADER } else { UDP_HEADER };
-        if header_len < least || header_len > segment.len() {
+        let min = if protocol == Protocol::Tcp { TCP_HEADER } else { UDP_HEADER };
+        if header_len < min || header_len > segment.len() {
             return None;
         }
         let (text, end) = (transport + header_len, transport + segment.len());

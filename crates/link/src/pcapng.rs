@@ -263,12 +263,12 @@ impl Block {
 
 /// Truncates to the max length of an option, at a UTF-8 character boundary.
 fn cut_short(value: &[u8]) -> &[u8] {
-    let most = usize::from(u16::MAX);
-    if value.len() <= most {
+    let max = usize::from(u16::MAX);
+    if value.len() <= max {
         return value;
     }
     let continues = |byte: u8| byte & 0xc0 == 0x80;
-    let end = (0..=most).rev().find(|&at| !continues(value[at])).unwrap_or(most);
+    let end = (0..=max).rev().find(|&at| !continues(value[at])).unwrap_or(max);
     &value[..end]
 }
 

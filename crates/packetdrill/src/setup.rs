@@ -9,8 +9,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 /// The min MTU of a path of either version (RFC 791, RFC 8200 section 5), and the max size of a packet.
-const LEAST_MTU_V4: usize = 68;
-const LEAST_MTU_V6: usize = 1280;
+const MIN_MTU_V4: usize = 68;
+const MIN_MTU_V6: usize = 1280;
 const MAX_MTU: usize = 65_535;
 
 /// Options without an effect on the stack: they set up the device of the original, mark the packets that it
@@ -181,9 +181,9 @@ impl Setup {
             "tcp_ts_ecr_scaled" => self.scaled_echoes = true,
             "strict_segments" => self.strict_segments = true,
             "mtu" => {
-                let least = if self.version == IpVersion::V6 { LEAST_MTU_V6 } else { LEAST_MTU_V4 };
-                let mtu = usize::try_from(number()?).ok().filter(|mtu| (least..=MAX_MTU).contains(mtu));
-                let range = || bad().note(format!("expected {least} to {MAX_MTU} bytes"));
+                let min = if self.version == IpVersion::V6 { MIN_MTU_V6 } else { MIN_MTU_V4 };
+                let mtu = usize::try_from(number()?).ok().filter(|mtu| (min..=MAX_MTU).contains(mtu));
+                let range = || bad().note(format!("expected {min} to {MAX_MTU} bytes"));
                 self.mtu = mtu.ok_or_else(range)?;
             }
             "bind_port" => self.bind_port = port()?,

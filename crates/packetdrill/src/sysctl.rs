@@ -170,11 +170,11 @@ fn range(name: &str) -> Option<(i64, i64)> {
 }
 
 fn in_range(name: &str, value: &str, span: &Span) -> Result<(), Problem> {
-    let Some((least, most)) = range(name) else { return Ok(()) };
-    if value.is_empty() || integer(value).is_some_and(|number| (least..=most).contains(&number)) {
+    let Some((min, max)) = range(name) else { return Ok(()) };
+    if value.is_empty() || integer(value).is_some_and(|number| (min..=max).contains(&number)) {
         return Ok(());
     }
-    let message = format!("invalid value {value:?} for {name} (Linux accepts {least} to {most})");
+    let message = format!("invalid value {value:?} for {name} (Linux accepts {min} to {max})");
     Err(Problem::mismatch(span.clone(), message))
 }
 
@@ -187,7 +187,7 @@ fn set((path, value): (&str, &str), span: &Span, config: &mut TcpConfig) -> Resu
     let numbers = || -> Result<Vec<usize>, Problem> {
         value.split_whitespace().map(|word| word.parse().map_err(|_| unsupported())).collect()
     };
-    let most = || numbers().and_then(|numbers| numbers.get(2).copied().ok_or_else(unsupported));
+    let max = || numbers().and_then(|numbers| numbers.get(2).copied().ok_or_else(unsupported));
     match name {
         "tcp_slow_start_after_idle" => config.slow_start_after_idle = number()? != 0,
         "tcp_min_tso_segs" => config.burst_segments = number()?,
@@ -208,9 +208,9 @@ fn set((path, value): (&str, &str), span: &Span, config: &mut TcpConfig) -> Resu
         "tcp_abort_on_overflow" => config.abort_on_overflow = number()? != 0,
         "tcp_syncookies" if value != "1" => config.syn_cookies = number()? == 1,
         "tcp_max_tw_buckets" => config.max_time_wait = number()? as usize,
-        "tcp_rmem" if numbers()?.get(1) == Some(&540_000) => config.receive_buffer = most()?,
+        "tcp_rmem" if numbers()?.get(1) == Some(&540_000) => config.receive_buffer = max()?,
         "tcp_wmem" if numbers()?.get(1).is_some_and(|default| *default >= 262_144) => {
-            config.send_buffer = most()?;
+            config.send_buffer = max()?;
         }
         "tcp_ecn" => {
             config.ecn = match value {

@@ -70,8 +70,8 @@ fn verify_call(call: &Call, setup: &Setup) -> Result<(), Problem> {
     let arguments = Arguments::new(call);
     let (name, count) = (arguments.name(), arguments.count());
     if let Some(arity) = arity(name).filter(|arity| !arity.contains(&count)) {
-        let (least, most) = (arity.start(), arity.end());
-        let wanted = if least == most { least.to_string() } else { format!("{least} to {most}") };
+        let (min, max) = (arity.start(), arity.end());
+        let wanted = if min == max { min.to_string() } else { format!("{min} to {max}") };
         let message = format!("{name}() takes {wanted} arguments, got {count}");
         return Err(Problem::syntax(arguments.span(), message));
     }

@@ -146,12 +146,12 @@ fn unsupported_features_are_skipped_with_a_reason() {
 /// As for Linux: a count is cut, a datagram has its limit, and nothing is set aside for the rest.
 #[test]
 fn a_call_may_ask_for_more_bytes_than_there_are() {
-    let most = i64::MAX;
+    let max = i64::MAX;
     let source = format!(
         "0 socket(..., SOCK_DGRAM, IPPROTO_UDP) = 3\n\
          +0 connect(3, ..., ...) = 0\n\
-         +0 write(3, ..., {most}) = -1 EMSGSIZE (Message too long)\n\
-         +0 writev(3, [{{..., {most}}}, {{..., {most}}}], 2) = -1 EMSGSIZE (Message too long)\n"
+         +0 write(3, ..., {max}) = -1 EMSGSIZE (Message too long)\n\
+         +0 writev(3, [{{..., {max}}}, {{..., {max}}}], 2) = -1 EMSGSIZE (Message too long)\n"
     );
     assert_eq!(verdict(&source), Verdict::Passed);
     let (message, place) = failure("+0 writev(4, [{..., -1}], 1) = 1");
@@ -167,12 +167,12 @@ fn syntax_error(source: &str) -> String {
 
 #[test]
 fn options_of_sockets_have_a_length() {
-    let most = i64::MAX;
+    let max = i64::MAX;
     for (call, result) in [
         ("setsockopt(4, SOL_TCP, TCP_NODELAY, [1], 3)", "-1 EINVAL"),
         ("setsockopt(4, SOL_SOCKET, SO_LINGER, {onoff=1, linger=0}, 4)", "-1 EINVAL"),
         ("setsockopt(4, SOL_IP, IP_TOS, [4], 1)", "0"),
-        (&format!("setsockopt(4, SOL_SOCKET, SO_SNDBUF, [{most}], 4)"), "0"),
+        (&format!("setsockopt(4, SOL_SOCKET, SO_SNDBUF, [{max}], 4)"), "0"),
         ("getsockopt(4, SOL_SOCKET, SO_SNDBUF, [2147483646], [4])", "0"),
     ] {
         let (message, _) = failure(&format!("+0 {call} = {}", if result == "0" { "7" } else { "0" }));
@@ -185,7 +185,7 @@ fn options_of_sockets_have_a_length() {
             .contains("smaller than an int")
     );
     let (message, _) = failure(&format!(
-        "+0 setsockopt(4, SOL_SOCKET, SO_SNDBUF, [{most}], 4) = 0\n+0 getsockopt(4, SOL_SOCKET, SO_SNDBUF, [0], [4]) = 0"
+        "+0 setsockopt(4, SOL_SOCKET, SO_SNDBUF, [{max}], 4) = 0\n+0 getsockopt(4, SOL_SOCKET, SO_SNDBUF, [0], [4]) = 0"
     ));
     assert!(message.contains("returned 2147483646, expected 0"), "{message}");
 }

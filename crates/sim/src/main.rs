@@ -85,7 +85,7 @@ fn many(arguments: &Arguments) -> ExitCode {
     let began = Instant::now();
     let (mut met, mut failures) = (Met::default(), 0);
     for seed in arguments.from..arguments.from + arguments.seeds {
-        if arguments.seconds.is_some_and(|most| began.elapsed().as_secs() >= most) {
+        if arguments.seconds.is_some_and(|max| began.elapsed().as_secs() >= max) {
             break;
         }
         let outcome = simulation::play(seed);

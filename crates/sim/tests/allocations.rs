@@ -105,6 +105,6 @@ fn a_connection_allocates_three_times() {
     (0..100).for_each(|_| hosts.exchange());
     let of_one_end = (COUNT.get() - before) as f64 / 200.0;
     // A debug build parks every connection as soon as it is established, and restores it.
-    let most = if cfg!(debug_assertions) { 4.0 } else { 3.0 };
-    assert!((1.0..=most).contains(&of_one_end), "{of_one_end} allocations for each end of a connection");
+    let max = if cfg!(debug_assertions) { 4.0 } else { 3.0 };
+    assert!((1.0..=max).contains(&of_one_end), "{of_one_end} allocations for each end of a connection");
 }

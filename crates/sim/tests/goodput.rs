@@ -89,8 +89,8 @@ fn no_cell_is_slower_than_its_losses_explain() {
             .collect();
         rates.sort_by(f64::total_cmp);
         let megabits = bytes as f64 * 8e-6;
-        let least = megabits / (2.0 * megabits / expected(path) + ROUNDS * path.delay as f64 * 2e-3);
-        assert!(rates[1] >= least, "{path:?}: {rates:?}, expected {least}");
+        let min = megabits / (2.0 * megabits / expected(path) + ROUNDS * path.delay as f64 * 2e-3);
+        assert!(rates[1] >= min, "{path:?}: {rates:?}, expected {min}");
     }
 }
 

@@ -44,13 +44,13 @@ impl SendRing {
     /// appends as many bytes as `fill` returns.
     pub fn fill(
         &mut self,
-        most: usize,
+        max: usize,
         spare: &mut [u8],
         fill: impl FnOnce([&mut [u8]; 3]) -> usize,
     ) -> usize {
-        let most = most.min(self.room());
-        let free = (self.ring.capacity().saturating_sub(self.len)).min(most);
-        let rest = spare.len().min(most - free);
+        let max = max.min(self.room());
+        let free = (self.ring.capacity().saturating_sub(self.len)).min(max);
+        let rest = spare.len().min(max - free);
         let [a, b] = self.ring.slices_mut(self.len..self.len + free);
         let filled = fill([a, b, &mut spare[..rest]]).min(free + rest);
         self.len += filled.min(free);
@@ -104,15 +104,15 @@ mod tests {
         let (mut written, mut read) = (0u8, 0u8);
         // As much as there is, in pieces of every size, from any place of the ring.
         for step in 1..2000 {
-            let most = step % 70;
-            ring.fill(most, &mut spare, |pieces| {
+            let max = step % 70;
+            ring.fill(max, &mut spare, |pieces| {
                 let mut filled = 0;
                 for byte in pieces.into_iter().flatten() {
                     *byte = written;
                     written = written.wrapping_add(1);
                     filled += 1;
                 }
-                assert!(filled <= most);
+                assert!(filled <= max);
                 filled
             });
             let take = (step * 7 % 80).min(ring.len());

@@ -14,7 +14,7 @@ pub(crate) struct Inbox<T> {
 
 /// The bounds of a queue.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Most {
+pub(crate) struct Limits {
     pub items: usize,
     pub bytes: usize,
 }
@@ -27,8 +27,8 @@ impl<T> Default for Inbox<T> {
 
 impl<T> Inbox<T> {
     /// Adds an item of `octets` bytes, unless the queue would exceed `most`.
-    pub fn push(&mut self, item: T, bytes: usize, most: Most) -> Result<(), Full> {
-        if self.waiting.len() >= most.items || self.bytes + bytes > most.bytes {
+    pub fn push(&mut self, item: T, bytes: usize, limits: Limits) -> Result<(), Full> {
+        if self.waiting.len() >= limits.items || self.bytes + bytes > limits.bytes {
             return Err(Full);
         }
         self.bytes += bytes;
@@ -63,14 +63,14 @@ mod tests {
 
     #[test]
     fn the_user_is_notified_once_until_the_queue_is_empty() {
-        let (mut inbox, most) = (Inbox::default(), Most { items: 2, bytes: 10 });
-        assert!(inbox.push(1, 6, most).is_ok() && inbox.tell());
-        assert!(inbox.push(2, 5, most).is_err());
-        assert!(inbox.push(2, 4, most).is_ok() && !inbox.tell());
-        assert!(inbox.push(3, 0, most).is_err());
+        let (mut inbox, limits) = (Inbox::default(), Limits { items: 2, bytes: 10 });
+        assert!(inbox.push(1, 6, limits).is_ok() && inbox.tell());
+        assert!(inbox.push(2, 5, limits).is_err());
+        assert!(inbox.push(2, 4, limits).is_ok() && !inbox.tell());
+        assert!(inbox.push(3, 0, limits).is_err());
         assert_eq!((inbox.pop(), inbox.peek()), (Some(1), Some(&2)));
-        assert!(inbox.push(4, 6, most).is_ok() && !inbox.tell());
+        assert!(inbox.push(4, 6, limits).is_ok() && !inbox.tell());
         assert_eq!((inbox.pop(), inbox.pop(), inbox.pop()), (Some(2), Some(4), None));
-        assert!(inbox.push(5, 10, most).is_ok() && inbox.tell());
+        assert!(inbox.push(5, 10, limits).is_ok() && inbox.tell());
     }
 }

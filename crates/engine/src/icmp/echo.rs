@@ -1,7 +1,7 @@
 //! ICMP echo, or ping (RFC 792, RFC 4443 section 4): requests received are answered by the stack or intercepted;
 //! requests can be sent.
 
-use crate::collections::bounded_queue::{Inbox, Most};
+use crate::collections::bounded_queue::{Inbox, Limits};
 use crate::collections::lru::Aging;
 use crate::ip::ingress::is_host;
 use crate::shared::Shared;
@@ -14,7 +14,7 @@ use lastack_wire::icmp::{self, Icmp as Message, IcmpError, Quoted};
 use lastack_wire::ip::{self, IpHeader};
 
 /// Max queued intercepted requests, and max queued replies.
-const MAX_WAITING: Most = Most { items: 256, bytes: 4 << 20 };
+const MAX_WAITING: Limits = Limits { items: 256, bytes: 4 << 20 };
 /// Max outstanding requests; the oldest is evicted first.
 const MAX_ASKED: usize = 1024;
 /// Max bytes of an IP packet.

@@ -64,9 +64,9 @@ impl Limiter {
     /// from others.
     fn all_grants(&mut self, config: &DatagramConfig, secret: &mut Secret, now: Instant) -> bool {
         let Some(price) = Duration::from_secs(1).checked_div(config.error_rate) else { return false };
-        let most = price.saturating_mul(config.error_rate_burst);
-        let bucket = self.all.get_or_insert_with(|| Bucket::full(most, now));
-        bucket.refill(most, now);
+        let max = price.saturating_mul(config.error_rate_burst);
+        let bucket = self.all.get_or_insert_with(|| Bucket::full(max, now));
+        bucket.refill(max, now);
         bucket.take(price, price * (secret.draw() % 3) as u32)
     }
 }
@@ -84,12 +84,12 @@ struct Bucket {
 }
 
 impl Bucket {
-    const fn full(most: Duration, now: Instant) -> Self {
-        Self { credit: most, at: now }
+    const fn full(max: Duration, now: Instant) -> Self {
+        Self { credit: max, at: now }
     }
 
-    fn refill(&mut self, most: Duration, now: Instant) {
-        self.credit = self.credit.saturating_add(now - self.at).min(most);
+    fn refill(&mut self, max: Duration, now: Instant) {
+        self.credit = self.credit.saturating_add(now - self.at).min(max);
         self.at = self.at.max(now);
     }
 

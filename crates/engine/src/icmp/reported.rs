@@ -1,7 +1,7 @@
 //! ICMP errors received: demultiplexing by the packet they quote.
 
 use crate::end::FourTuple;
-use crate::ip::paths::{FLOOR_V6, plateau_below};
+use crate::ip::paths::{MIN_V6, plateau_below};
 use crate::{DropReason, Instant, Rule, Stack, Verdict};
 use core::net::SocketAddr;
 use lastack_wire::Malformed;
@@ -24,7 +24,7 @@ pub(super) fn arrives(
     if !error.v6 && matches!(error.kind, SOURCE_QUENCH | REDIRECT) {
         return Verdict::Dropped(Rule::IcmpIgnored.into());
     }
-    if error.v6 && error.mtu().is_some_and(|mtu| (mtu as usize) < FLOOR_V6) {
+    if error.v6 && error.mtu().is_some_and(|mtu| (mtu as usize) < MIN_V6) {
         return Verdict::Dropped(Rule::IcmpMtuTooSmall.into());
     }
     let quoted = match Quoted::parse(quoted) {

@@ -8,9 +8,9 @@ use core::time::Duration;
 /// Min path MTU accepted from an IPv4 router.
 const FLOOR_V4: usize = 552;
 /// Min MTU of an IPv4 link (RFC 791 section 3.2).
-const LEAST_V4: usize = 68;
+const MIN_V4: usize = 68;
 /// Min MTU of an IPv6 link (RFC 8200 section 5); smaller reported MTUs are ignored (`Rule::IcmpMtuTooSmall`).
-pub(crate) const FLOOR_V6: usize = 1280;
+pub(crate) const MIN_V6: usize = 1280;
 /// Lifetime of an entry. RFC 1191 section 6.3 recommends ten minutes.
 const LIFETIME: Duration = Duration::from_secs(600);
 /// Max entries; above it the entry that expires first is evicted.
@@ -21,12 +21,12 @@ const PLATEAUS: [usize; 8] = [65_535, 32_000, 17_914, 8_166, 4_352, 2_002, 1_492
 
 /// Whether a link of this MTU supports the address family of `addr`.
 pub(crate) fn is_carried(addr: IpAddr, link_mtu: usize) -> bool {
-    link_mtu >= if addr.is_ipv4() { LEAST_V4 } else { FLOOR_V6 }
+    link_mtu >= if addr.is_ipv4() { MIN_V4 } else { MIN_V6 }
 }
 
 /// The min path MTU accepted from a router.
 pub(crate) const fn floor(addr: IpAddr) -> usize {
-    if addr.is_ipv4() { FLOOR_V4 } else { FLOOR_V6 }
+    if addr.is_ipv4() { FLOOR_V4 } else { MIN_V6 }
 }
 
 /// The paths whose MTU is lower than the link's.
@@ -76,7 +76,7 @@ impl Paths {
     }
 
     fn note(&mut self, remote: IpAddr, mtu: usize, silent: bool, now: Instant) -> bool {
-        if remote.is_ipv6() && mtu < FLOOR_V6 {
+        if remote.is_ipv6() && mtu < MIN_V6 {
             return false;
         }
         let mtu = mtu.max(FLOOR_V4);

@@ -1,6 +1,6 @@
 //! Packets of other protocols than TCP, UDP and ICMP: intercepted, and sent.
 
-use crate::collections::bounded_queue::{Inbox, Most};
+use crate::collections::bounded_queue::{Inbox, Limits};
 use crate::ip::ingress::{is_group, is_host};
 use crate::shared::Shared;
 use crate::{DropReason, Event, IpFields, Rule, Stack, Verdict, icmp};
@@ -11,7 +11,7 @@ use lastack_wire::Malformed;
 use lastack_wire::ip::{self, IpHeader, IpPacket};
 
 /// Max queued packets.
-const MAX_WAITING: Most = Most { items: 256, bytes: 4 << 20 };
+const MAX_WAITING: Limits = Limits { items: 256, bytes: 4 << 20 };
 /// Max bytes of an IPv4 packet, and of an IPv6 payload.
 const MAX_LEN: usize = 65_535;
 /// No next header (RFC 8200 section 4.7).

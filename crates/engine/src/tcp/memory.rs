@@ -73,9 +73,9 @@ impl Memory {
 
     /// The max size that a buffer of this size may grow to, by doubling. `passed`: bytes that have passed through it.
     #[inline(never)]
-    pub fn most(&self, config: &TcpConfig, size: usize, passed: u64) -> usize {
+    pub fn size_limit(&self, config: &TcpConfig, size: usize, passed: u64) -> usize {
         let free = config.memory.saturating_sub(self.held).min(usize::MAX / 4);
-        let most = if config.memory < MIN_SHARED || self.held <= config.memory / UNPROVEN {
+        let max = if config.memory < MIN_SHARED || self.held <= config.memory / UNPROVEN {
             size + free
         } else {
             let unreserved = free.saturating_sub(config.memory / RESERVED);
@@ -84,19 +84,19 @@ impl Memory {
             let proven = usize::try_from(passed / PASSED).unwrap_or(usize::MAX);
             first.max(proven.min(size + free / PROVEN_SHARE))
         };
-        ((most + 1).next_power_of_two() / 2).max(size).max(MIN)
+        ((max + 1).next_power_of_two() / 2).max(size).max(MIN)
     }
 
-    /// As [`most`](Self::most), for a buffer whose own limit is `limit`: while little is held, a bound above that limit
+    /// As [`size_limit`](Self::size_limit), for a buffer whose own limit is `limit`: while little is held, a bound above that limit
     /// need not be exact.
     #[inline]
     pub fn bound(&self, config: &TcpConfig, size: usize, passed: u64, limit: usize) -> usize {
-        // `most` is at least three eighths of the memory then.
+        // `size_limit` is at least three eighths of the memory then.
         let ample = config.memory / 8;
         if self.held <= config.memory / UNPROVEN && limit <= ample {
             return ample;
         }
-        self.most(config, size, passed)
+        self.size_limit(config, size, passed)
     }
 
     /// Whether a packet of this capacity may be kept, although a half of it may not be data: only while buffers grow as
@@ -216,9 +216,9 @@ mod tests {
     fn grow(memory: &mut Memory, config: &TcpConfig, limit: usize, passed: [u64; 8]) -> usize {
         let mut size = 0;
         for passed in passed {
-            let most = memory.most(config, size, passed).min(limit).max(size);
-            memory.held += most - size;
-            size = most;
+            let max = memory.size_limit(config, size, passed).min(limit).max(size);
+            memory.held += max - size;
+            size = max;
         }
         size
     }
@@ -235,7 +235,7 @@ mod tests {
                 grow(&mut memory, &config, autotune::INITIAL, [0, 0, 0, 0, 0, accepted, accepted, accepted]);
             }
             assert!(memory.held <= config.memory, "{stuck}: {}", memory.held);
-            let began = memory.most(&config, 0, 0);
+            let began = memory.size_limit(&config, 0, 0);
             assert!(began >= 16 << 10, "beside {stuck}: {began} bytes at first");
             let size = grow(&mut memory, &config, 4 << 20, [0, 1, 2, 4, 8, 16, 32, 64].map(|mib| mib << 20));
             assert!(size >= 1 << 20, "beside {stuck}: {size} bytes");

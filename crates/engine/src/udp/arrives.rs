@@ -1,6 +1,6 @@
 //! Datagrams received, and ICMP errors about datagrams sent.
 
-use crate::collections::bounded_queue::Most;
+use crate::collections::bounded_queue::Limits;
 use crate::end::FourTuple;
 use crate::icmp;
 use crate::shared::Shared;
@@ -56,10 +56,12 @@ impl UdpTable {
         let id = self.bindings.lookup(flow).or(self.intercept)?;
         let socket = self.sockets.get_mut(id)?;
         let config = &shared.config.datagrams;
-        let most =
-            Most { items: socket.receive_queue.unwrap_or(config.receive_queue), bytes: config.receive_bytes };
+        let max = Limits {
+            items: socket.receive_queue.unwrap_or(config.receive_queue),
+            bytes: config.receive_bytes,
+        };
         let datagram = Datagram { local: flow.local, remote: flow.remote, payload: payload.to_vec(), ip };
-        Some(if socket.deliver(id, datagram, most, &mut shared.events) {
+        Some(if socket.deliver(id, datagram, max, &mut shared.events) {
             shared.counters.udp_in_datagrams += 1;
             Verdict::Accepted
         } else {

@@ -1,6 +1,6 @@
 //! A UDP socket.
 
-use crate::collections::bounded_queue::{Inbox, Most};
+use crate::collections::bounded_queue::{Inbox, Limits};
 use crate::end::FourTuple;
 use crate::event::Events;
 use crate::ip::paths;
@@ -116,9 +116,9 @@ impl Socket {
     }
 
     /// Adds a datagram to the receive queue; `false`: it is full.
-    pub fn deliver(&mut self, id: UdpId, datagram: Datagram, most: Most, events: &mut Events) -> bool {
+    pub fn deliver(&mut self, id: UdpId, datagram: Datagram, max: Limits, events: &mut Events) -> bool {
         let bytes = datagram.payload.len();
-        let delivered = self.received.push(datagram, bytes, most).is_ok();
+        let delivered = self.received.push(datagram, bytes, max).is_ok();
         if delivered {
             self.tell(id, events);
         }

@@ -234,9 +234,9 @@ impl<'a> Udp<'a> {
 
     /// Whether the send queue has room or an error is pending. If not, `Event::UdpWritable` follows.
     pub fn poll_writable(&mut self) -> Poll<()> {
-        let most = self.shared.config.datagrams.send_queue;
+        let max = self.shared.config.datagrams.send_queue;
         let socket = self.socket_mut();
-        if socket.error.is_some() || socket.unsent.len() < most {
+        if socket.error.is_some() || socket.unsent.len() < max {
             return Poll::Ready(());
         }
         socket.blocked = true;
@@ -289,7 +289,7 @@ impl<'a> Udp<'a> {
     ) -> Result<(), DropReason> {
         let Datagram { local, remote, ref payload, ip } = *datagram;
         let header = ip.apply(IpHeader::new(remote.ip(), local.ip(), ip::UDP));
-        if local.is_ipv4() != remote.is_ipv4() || payload.len() > most(local.ip()) {
+        if local.is_ipv4() != remote.is_ipv4() || payload.len() > max_payload(local.ip()) {
             return Err(Malformed::Length.into());
         }
         let mut packet = Vec::new();
@@ -344,7 +344,7 @@ impl<'a> Udp<'a> {
         let whole = ip.map_or(socket.dont_fragment, |ip| ip.dont_fragment && flow.remote.is_ipv4());
         let too_large_to_stay_whole =
             whole && segment_size.is_none() && headers(flow) + payload.len() > link_mtu;
-        if payload.len() > most(flow.remote.ip()) || too_large_to_stay_whole {
+        if payload.len() > max_payload(flow.remote.ip()) || too_large_to_stay_whole {
             return Err(UdpError::MessageTooLong);
         }
         if socket.unsent.len() >= room {
@@ -360,7 +360,7 @@ impl<'a> Udp<'a> {
 }
 
 /// Max bytes of data in a datagram to this address.
-fn most(remote: IpAddr) -> usize {
+fn max_payload(remote: IpAddr) -> usize {
     if remote.is_ipv4() { MOST_V4 } else { MOST_V6 }
 }
 

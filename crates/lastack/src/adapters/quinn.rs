@@ -106,9 +106,9 @@ impl AsyncUdpSocket for UdpSocket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let most = bufs.len().min(meta.len());
+        let max = bufs.len().min(meta.len());
         let mut received = 0;
-        while received < most {
+        while received < max {
             let datagram = if received == 0 {
                 match std::task::ready!(self.poll_recv_datagram(cx)) {
                     Ok(datagram) => datagram,

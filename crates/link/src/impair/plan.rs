@@ -129,8 +129,8 @@ impl Chance {
         self.unit(question) < probability
     }
 
-    fn share(self, question: Question, most: Duration) -> Duration {
-        let nanos = (u128::from(self.draw(question)) * most.as_nanos()) >> 64;
+    fn share(self, question: Question, max: Duration) -> Duration {
+        let nanos = (u128::from(self.draw(question)) * max.as_nanos()) >> 64;
         Duration::from_nanos(nanos as u64)
     }
 }

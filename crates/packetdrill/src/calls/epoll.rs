@@ -46,7 +46,7 @@ struct Seen {
 #[derive(Debug)]
 pub struct EpollWait {
     fd: i64,
-    most: usize,
+    max: usize,
     expected: Option<(i64, i64)>,
     /// `None`: no timeout.
     pub deadline: Option<Instant>,
@@ -97,7 +97,7 @@ impl Lastack {
         let expected = if arguments::is_ellipsis(expr) { None } else { Some(event(expr)?) };
         Ok(Operation::EpollWait(EpollWait {
             fd: arguments.number(0)?,
-            most: arguments.size(2)?,
+            max: arguments.size(2)?,
             expected,
             deadline: polling::deadline(self.clock, arguments.number(3)?),
         }))
@@ -113,7 +113,7 @@ impl Lastack {
         let mut reported = Vec::new();
         for (fd, seen) in seen {
             let Some(watch) = epoll.watched.get_mut(&fd) else { continue };
-            if reported.len() < wait.most
+            if reported.len() < wait.max
                 && let Some(events) = watch.look(seen)
             {
                 reported.push((events, watch.data));

@@ -159,8 +159,8 @@ impl Lastack {
         // Wrapped to a 32-bit int, as on Linux.
         let value = if linger.is_some() { 0 } else { int(arguments::single(expr)?) };
         // Only options of IP may be shorter.
-        let least = if linger.is_some() { LINGER } else { INT };
-        let short = option.0 != SOL_IP && arguments.number(4)? < least;
+        let min = if linger.is_some() { LINGER } else { INT };
+        let short = option.0 != SOL_IP && arguments.number(4)? < min;
         if short || linger.is_none() && !is_legal(option, value) {
             return Ok(Operation::errno(errno::EINVAL));
         }
@@ -343,10 +343,10 @@ fn default_of(option: (i64, i64)) -> i64 {
 }
 
 /// The size of a buffer as Linux reports it: the double of what was set, for its own overhead.
-fn doubled(set: i64, least: i64) -> i64 {
+fn doubled(set: i64, min: i64) -> i64 {
     // A negative number is a large unsigned one.
-    let most = i64::from(i32::MAX / 2);
-    (if set < 0 { most } else { set.min(most) } * 2).max(least)
+    let max = i64::from(i32::MAX / 2);
+    (if set < 0 { max } else { set.min(max) } * 2).max(min)
 }
 
 /// The receive buffer, if it was set: half of what Linux reports is for data.

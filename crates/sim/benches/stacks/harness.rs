@@ -15,18 +15,18 @@ pub struct Options {
     /// Max connections that the slower stack has to hold.
     pub bearable: usize,
     /// The most connections of all.
-    pub most: usize,
+    pub max: usize,
     /// lastack works alone, for a profiler.
     pub alone: bool,
 }
 
 impl Options {
     pub const FULL: Self =
-        Self { rounds: 15, slice: Duration::from_millis(150), bearable: 10_000, most: 100_000, alone: false };
+        Self { rounds: 15, slice: Duration::from_millis(150), bearable: 10_000, max: 100_000, alone: false };
     pub const QUICK: Self =
-        Self { rounds: 5, slice: Duration::from_millis(40), bearable: 1_000, most: 100_000, alone: false };
+        Self { rounds: 5, slice: Duration::from_millis(40), bearable: 1_000, max: 100_000, alone: false };
     /// Not a measurement: shows that everything runs.
-    pub const SMOKE: Self = Self { rounds: 1, slice: Duration::ZERO, bearable: 10, most: 10, alone: false };
+    pub const SMOKE: Self = Self { rounds: 1, slice: Duration::ZERO, bearable: 10, max: 10, alone: false };
 }
 
 /// The processor time of this thread. What other programs do on this machine is not in it, as far as

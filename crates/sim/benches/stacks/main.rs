@@ -140,7 +140,7 @@ fn beside_others<const N: usize>(
     open: [usize; N],
     make: fn(usize, bool) -> Work,
 ) {
-    let open: Vec<_> = open.into_iter().filter(|open| *open <= options.most).collect();
+    let open: Vec<_> = open.into_iter().filter(|open| *open <= options.max).collect();
     let bearable = if options.alone { None } else { Some(options.bearable) };
     let borne = open.iter().filter(|open| Some(**open) <= bearable).count();
     let ours = open.iter().map(|open| make(*open, true));
@@ -162,7 +162,7 @@ fn beside_others<const N: usize>(
 
 /// Memory of an idle established connection.
 fn idle(options: Options) {
-    let count = options.most.min(20_000);
+    let count = options.max.min(20_000);
     for (name, used) in [("never used", false), ("used, then silent for a minute", true)] {
         let lastack = memory::lastack(count, used);
         let smoltcp = (!options.alone).then(|| memory::smoltcp(count.min(options.bearable)));

@@ -54,8 +54,8 @@ pub(super) struct AppProfile {
     pub whims: u64,
 }
 
-fn millis(random: &mut Random, most: u64) -> Duration {
-    Duration::from_millis(random.below(most))
+fn millis(random: &mut Random, max: u64) -> Duration {
+    Duration::from_millis(random.below(max))
 }
 
 impl AppProfile {

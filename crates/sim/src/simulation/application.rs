@@ -171,15 +171,15 @@ impl Application {
     /// Reads once; returns whether it continues at once.
     fn read_some(&mut self, stack: &mut Stack, now: Instant) -> bool {
         let had = self.read.len() as u64;
-        let (most, pause) = match self.profile.reading {
+        let (max, pause) = match self.profile.reading {
             Reading::Eager => (9_000, None),
             Reading::Slow(bytes, pause) => (bytes, Some(pause)),
-            Reading::UpTo(most) => (most.saturating_sub(had).min(9_000) as usize, None),
+            Reading::UpTo(max) => (max.saturating_sub(had).min(9_000) as usize, None),
         };
-        if self.end_of_stream || self.error.is_some() || most == 0 {
+        if self.end_of_stream || self.error.is_some() || max == 0 {
             return false;
         }
-        let mut buf = vec![0; most];
+        let mut buf = vec![0; max];
         let answer = self.tcp(stack).receive(&mut buf);
         self.waits[0] = answer.is_pending();
         match answer {

@@ -39,12 +39,12 @@ impl Fault {
             0 => Self::Crash(a),
             1 | 2 => Self::Reboot(a),
             3 => {
-                let most = [5, 600, 8 * 3600][random.below(3) as usize];
-                Self::Suspend(a, Duration::from_millis(random.below(most * 1000)))
+                let max = [5, 600, 8 * 3600][random.below(3) as usize];
+                Self::Suspend(a, Duration::from_millis(random.below(max * 1000)))
             }
             4 | 5 => {
-                let most = [500, 20_000, 400_000][random.below(3) as usize];
-                Self::Cut(a, b, word, Duration::from_millis(random.below(most)))
+                let max = [500, 20_000, 400_000][random.below(3) as usize];
+                Self::Cut(a, b, word, Duration::from_millis(random.below(max)))
             }
             6 | 7 => {
                 let mtu = 1280 + random.below(220) as usize;

@@ -35,7 +35,7 @@ struct Said {
     /// The same for earlier connections, whose packets the peer may still acknowledge.
     before: Vec<u32>,
     /// The highest right window edge that it has received from its peer.
-    heard: Option<u32>,
+    known_edge: Option<u32>,
 }
 
 /// Checks every packet and event.
@@ -196,7 +196,7 @@ impl InvariantChecker {
             let said = self.said.entry((dst, src)).or_default();
             // A late segment of another connection does not count.
             if said.end.is_some_and(|end| end.wrapping_sub(segment.tcp.ack) < 1 << 24) {
-                said.heard = later(said.heard, edge);
+                said.known_edge = later(said.known_edge, edge);
             }
         }
     }
@@ -222,7 +222,7 @@ impl InvariantChecker {
             said.edge = later(said.edge, segment.tcp.ack.wrapping_add(u32::from(segment.tcp.window)));
         } else if is_new && let Some(peer) = self.said.get_mut(&(dst, src)) {
             // Packets of its old connection may still be sent, with other numbers.
-            (peer.edge, peer.heard) = (None, None);
+            (peer.edge, peer.known_edge) = (None, None);
         }
     }
 
@@ -243,7 +243,7 @@ impl InvariantChecker {
         let beyond = |said: &Said| said.end.iter().chain(&said.before).all(|end| after(ack, *end));
         let unknown = self.said.get(&(dst, src)).is_some_and(|said| said.end.is_some() && beyond(said));
         let said = self.said.entry(segment.way).or_default();
-        let heard = said.heard;
+        let known_edge = said.known_edge;
         let left = said.edge.filter(|before| after(*before, edge.wrapping_add((1 << shift) - 1)));
         said.edge = later(said.edge, edge);
         said.end = later(said.end, segment.end());
@@ -251,9 +251,9 @@ impl InvariantChecker {
             let by = before.wrapping_sub(edge);
             self.report_violation(format!("the right edge moves left by {by}: {}", describe(segment)));
         }
-        if heard.is_some_and(|heard| segment.len > 0 && after(segment.end(), heard)) {
+        if known_edge.is_some_and(|known_edge| segment.len > 0 && after(segment.end(), known_edge)) {
             self.report_violation(format!(
-                "text beyond the window, which ends at {heard:?}: {}",
+                "text beyond the window, which ends at {known_edge:?}: {}",
                 describe(segment)
             ));
         }

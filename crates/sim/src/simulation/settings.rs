@@ -97,8 +97,7 @@ pub(super) fn pressure(tcp: &mut TcpConfig, random: &mut Random) {
 
 /// How a path treats packets.
 pub(super) fn plan(seed: u64, random: &mut Random) -> Plan {
-    let mut up_to =
-        |most: f64| if random.once_in(2) { 0.0 } else { random.below(1000) as f64 / 1000.0 * most };
+    let mut up_to = |max: f64| if random.once_in(2) { 0.0 } else { random.below(1000) as f64 / 1000.0 * max };
     let mut plan = Plan {
         seed,
         loss: up_to(0.10),

@@ -51,8 +51,8 @@ impl UdpTraffic {
 
     /// Sends a datagram or a ping. One that cannot be sent is not recorded.
     pub fn send(&mut self, stack: &mut Stack, to: usize, random: &mut Random) {
-        let most = if random.once_in(3) { 9_000 } else { 600 };
-        let len = NAME + 1 + random.below(most) as usize;
+        let max = if random.once_in(3) { 9_000 } else { 600 };
+        let len = NAME + 1 + random.below(max) as usize;
         let to = addresses(to)[random.below(2) as usize];
         self.next += 1;
         let letter = letter(self.next, len);

@@ -228,7 +228,7 @@ impl Court<'_> {
     fn is_cut_off(&self, end: &EndOf) -> bool {
         let (host, flow) = (self.world.hosts[end.host].id, end.ended.flow);
         let packets = || self.world.net.trace().packets.iter();
-        let heard = packets()
+        let last_arrival = packets()
             .filter(|record| record.kind != PacketKind::Damaged && record.to == Some(host))
             .filter(|record| crate::net::tcp_flow(&record.bytes) == Some(back(flow)))
             .filter_map(|record| match record.fate {
@@ -237,7 +237,9 @@ impl Court<'_> {
             })
             .max();
         let unanswered = packets()
-            .filter(|record| record.from == host && heard.is_none_or(|heard| record.sent > heard))
+            .filter(|record| {
+                record.from == host && last_arrival.is_none_or(|last_arrival| record.sent > last_arrival)
+            })
             .filter(|record| crate::net::tcp_flow(&record.bytes) == Some(flow))
             .count();
         end.ended.end.cause == Cause::TimedOut(TimeLimit::Retransmission) && unanswered >= MIN_RETRANSMISSIONS
@@ -269,10 +271,10 @@ impl Court<'_> {
             Cause::Aborted if ENDING.contains(&why.rule) && why.state != TcpState::SynReceived => {
                 let (sent, ended) = (self.sent(end), self.ended(end));
                 // Rate limits apply to answers, and `Rule::RstDataAfterClose` is one.
-                let most =
+                let max =
                     if self.world.hosts[end.host].config.tcp.resend_plain_rst { 2 * ended } else { ended };
                 let agrees =
-                    (ended..=most).contains(&sent) || why.rule == Rule::RstDataAfterClose && sent < ended;
+                    (ended..=max).contains(&sent) || why.rule == Rule::RstDataAfterClose && sent < ended;
                 demand(agrees, || format!("{sent} resets for {ended} ends: {end:?}"))
             }
             _ => Ok(()),

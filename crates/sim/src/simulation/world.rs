@@ -128,8 +128,8 @@ impl World {
         let hosts = self.hosts.len();
         (0..hosts).for_each(|host| self.listen(host));
         let mut over = Instant::ZERO;
-        let most = if self.random.once_in(12) { 30 } else { 6 };
-        for _ in 0..1 + self.random.below(most) {
+        let max = if self.random.once_in(12) { 30 } else { 6 };
+        for _ in 0..1 + self.random.below(max) {
             let at = Instant::from_millis(self.random.below(20_000));
             let opening = match self.random.below(12) {
                 0 => Opening::Refused,

@@ -137,8 +137,8 @@ impl World {
 
 fn config(address: IpAddr, random: &mut Random) -> Config {
     let mut config = Config::new([address]);
-    let least = if address.is_ipv6() { 1280 } else { 576 };
-    config.mtu = if random.once_in(2) { 1500 } else { least + random.below(3000) as usize };
+    let min = if address.is_ipv6() { 1280 } else { 576 };
+    config.mtu = if random.once_in(2) { 1500 } else { min + random.below(3000) as usize };
     config.max_packet = config.mtu;
     config.tcp.timestamps = !random.once_in(4);
     config.tcp.sack = !random.once_in(4);
@@ -153,8 +153,7 @@ fn config(address: IpAddr, random: &mut Random) -> Config {
 }
 
 fn plan(seed: u64, random: &mut Random) -> Plan {
-    let mut up_to =
-        |most: f64| if random.once_in(3) { 0.0 } else { random.below(1000) as f64 / 1000.0 * most };
+    let mut up_to = |max: f64| if random.once_in(3) { 0.0 } else { random.below(1000) as f64 / 1000.0 * max };
     Plan {
         seed,
         loss: up_to(0.10),

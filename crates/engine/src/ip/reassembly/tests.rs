@@ -211,14 +211,14 @@ fn invalid_fragments_are_dropped() {
 #[test]
 fn the_largest_packet_can_be_put_together() {
     for mut bench in both() {
-        let most = if bench.v6 { 65_535 - 8 } else { 65_535 - 28 };
-        let whole = datagram(bench.peer(5), bench.us(7), &vec![5; most]);
+        let max = if bench.v6 { 65_535 - 8 } else { 65_535 - 28 };
+        let whole = datagram(bench.peer(5), bench.us(7), &vec![5; max]);
         let mut last = KEPT;
         for part in cut(&whole, 1, 1500) {
             last = bench.give(&part);
         }
         assert_eq!(last, Verdict::Accepted);
-        assert_eq!(received(&mut bench), Some(vec![5; most]));
+        assert_eq!(received(&mut bench), Some(vec![5; max]));
     }
 }
 

@@ -32,7 +32,7 @@ impl Connection {
             return Err(self.challenge(shared, now, Rule::AckTooOld));
         }
         // Only an acceptable segment with an acceptable ACK proves that the peer is alive.
-        self.heard = now;
+        self.last_received = now;
         self.probes = 0;
         let (recovery, congestion) = (&mut self.recovery, &mut self.congestion);
         self.marks.acknowledged(now, seg, self.mss, recovery, congestion);

@@ -83,7 +83,7 @@ impl Connection {
             }
         }
         if self.is_keep_alive_probe(seg) {
-            self.heard = now;
+            self.last_received = now;
         }
         Err(self.answer_unacceptable(shared, now, seg, Rule::AckOutsideWindow))
     }

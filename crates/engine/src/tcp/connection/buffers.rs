@@ -20,8 +20,8 @@ impl Connection {
         let (srtt, read) = (self.rtt.srtt_nanos(), self.incoming.total_read());
         if let Some(wanted) = self.reading.tune(now, srtt, read, self.mss) {
             let users = self.settings.receive_buffer.map_or(usize::MAX, |limit| limit as usize);
-            let most = shared.config.tcp.receive_buffer.min(users);
-            self.incoming.raise_limit(wanted.min(most));
+            let max = shared.config.tcp.receive_buffer.min(users);
+            self.incoming.raise_limit(wanted.min(max));
         }
     }
 
@@ -35,8 +35,8 @@ impl Connection {
         }
         let wanted = (self.congestion.window() as usize).saturating_mul(2);
         if wanted > self.send_limit {
-            let most = self.share_of_useful(shared).min(shared.config.tcp.send_buffer);
-            self.send_limit = self.send_limit.max(wanted.min(most));
+            let max = self.share_of_useful(shared).min(shared.config.tcp.send_buffer);
+            self.send_limit = self.send_limit.max(wanted.min(max));
         }
     }
 

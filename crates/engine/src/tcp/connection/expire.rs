@@ -26,7 +26,7 @@ impl Connection {
         if let Some(keepalive) = self.settings.rare().keepalive
             && !self.timers.is_running(Timer::KeepAlive)
         {
-            self.timers.set(Timer::KeepAlive, self.heard + keepalive.idle);
+            self.timers.set(Timer::KeepAlive, self.last_received + keepalive.idle);
         }
         if let (Some(limit), Some(since)) = (self.user_timeout_limit(&shared.config.tcp), self.stalled_since)
             && !self.timers.is_running(Timer::User)
@@ -97,7 +97,7 @@ impl Connection {
         let budget = retries::budget(config, retries);
         // A peer that closed its window over data in flight, and acknowledges each retransmission with a zero window, is
         // alive (RFC 9293 section 3.8.6.1).
-        let shut = self.has_user && self.snd.wnd == 0 && now - self.heard < budget;
+        let shut = self.has_user && self.snd.wnd == 0 && now - self.last_received < budget;
         if self.is_unanswered_for(now, budget) && !shut && !self.user_decides(config) {
             return self.give_up(
                 shared,
@@ -127,7 +127,7 @@ impl Connection {
     fn check_black_hole(&mut self, shared: &mut Shared, now: Instant) {
         let remote = self.flow.remote.ip();
         let full = self.recovery.scoreboard.first_is_full(self.mss);
-        if shared.config.tcp.black_hole_timeouts.is_some_and(|most| self.rtt.backoffs() == most) && full {
+        if shared.config.tcp.black_hole_timeouts.is_some_and(|max| self.rtt.backoffs() == max) && full {
             let lowered = shared.paths.mark_black_hole(
                 remote,
                 mtu_discovery::base_mtu(&shared.config.tcp, remote),
@@ -174,7 +174,7 @@ impl Connection {
         }
         // Unanswered probes are limited as retransmissions are; answered ones are not, unless the connection is an
         // orphan.
-        let spent = now - self.heard >= retries::budget(config, config.retries);
+        let spent = now - self.last_received >= retries::budget(config, config.retries);
         if self.probes > 0 && spent && !self.user_decides(config) {
             return self.give_up(shared, now, TimeLimit::Retransmission, Rule::EndRetransmissionTimeout);
         }
@@ -192,10 +192,10 @@ impl Connection {
     /// (`Rule::RstKeepaliveTimeout`).
     fn keep_alive(&mut self, shared: &mut Shared, now: Instant) {
         let Some(keepalive) = self.settings.rare().keepalive else { return };
-        let silence = now - self.heard;
+        let silence = now - self.last_received;
         if silence < keepalive.idle {
             self.probes = 0;
-            return self.timers.set(Timer::KeepAlive, self.heard + keepalive.idle);
+            return self.timers.set(Timer::KeepAlive, self.last_received + keepalive.idle);
         }
         if self.snd.una != self.snd.nxt || !self.outgoing.is_empty() {
             // Retransmissions or window probes detect a dead peer.
@@ -279,7 +279,7 @@ impl Connection {
     }
 
     fn release_idle_buffers(&mut self, shared: &Shared, now: Instant) {
-        let idle_since = self.heard.max(self.sent);
+        let idle_since = self.last_received.max(self.sent);
         if now - idle_since < shared.config.tcp.buffer_idle {
             return self.timers.set(Timer::Idle, idle_since + shared.config.tcp.buffer_idle);
         }

@@ -43,7 +43,7 @@ impl Connection {
             probes: self.probes,
             last_data: self.ack_policy.last_data(),
             established: Some(self.cold.established),
-            last_ack: Some(self.heard),
+            last_ack: Some(self.last_received),
             bytes_sent: self.bytes.sent + u64::from(unacked),
             bytes_received: self.bytes.received,
             ..self.counts(now, self.sizes(shared, now))

@@ -36,7 +36,7 @@ impl Connection {
     /// the window that was advertised before is kept (RFC 9293 section 3.8.6).
     pub fn cap_receive_buffer(&mut self, shared: &Shared) {
         let incoming = &self.incoming;
-        let most = shared.memory.bound(
+        let max = shared.memory.bound(
             &shared.config.tcp,
             incoming.usable(),
             incoming.total_read(),
@@ -46,7 +46,7 @@ impl Connection {
             let promised = incoming.len() + self.rcv.wnd() as usize;
             promised.max(limit as usize)
         });
-        self.incoming.set_ceiling(most.min(users));
+        self.incoming.set_ceiling(max.min(users));
     }
 
     /// Keeps the packet that arrives now, if it was offered and is worth it. `payload`: its new data, for the position

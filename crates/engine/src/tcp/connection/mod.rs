@@ -106,7 +106,7 @@ pub(crate) struct Connection {
     /// Since when nothing was acknowledged although data is unacknowledged.
     pub stalled_since: Option<Instant>,
     /// When a segment was last received, and last sent.
-    pub heard: Instant,
+    pub last_received: Instant,
     pub sent: Instant,
     /// When data was last sent; `None`: not since the congestion window was reduced after an idle period.
     pub data_sent: Option<Instant>,
@@ -231,7 +231,7 @@ impl Connection {
             waits: UserInterest::default(),
             has_user: false,
             stalled_since: None,
-            heard: Instant::ZERO,
+            last_received: Instant::ZERO,
             sent: Instant::ZERO,
             data_sent: None,
             probes: 0,
@@ -293,7 +293,7 @@ impl Connection {
         self.waits = opened.waits;
         self.has_user = opened.has_user;
         self.stalled_since = None;
-        self.heard = now;
+        self.last_received = now;
         self.sent = now;
         self.data_sent = None;
         self.probes = 0;

@@ -75,7 +75,7 @@ pub(crate) struct Parked {
     interactive: bool,
     last_data: Moment,
     waits: UserInterest,
-    heard: Instant,
+    last_received: Instant,
     sent: Instant,
     data_sent: Moment,
     pub bytes: ByteCounts,
@@ -176,7 +176,7 @@ impl Parked {
     /// The next deadline: only the keep-alive timer may run.
     pub fn deadline(&self) -> Option<Instant> {
         let keepalive = self.rare.as_ref()?.settings.rare().keepalive?;
-        Some(self.heard + keepalive.idle)
+        Some(self.last_received + keepalive.idle)
     }
 
     /// Applies the path MTU, as [`Connection::fit_path`] does.
@@ -230,7 +230,7 @@ impl Parked {
         connection.waits = self.waits;
         connection.has_user = true;
         connection.stalled_since = None;
-        connection.heard = self.heard;
+        connection.last_received = self.last_received;
         connection.sent = self.sent;
         connection.data_sent = self.data_sent.get();
         connection.probes = 0;
@@ -294,7 +294,7 @@ impl Connection {
     /// Whether parking it would lose nothing.
     fn may_park(&self, shared: &Shared, now: Instant) -> bool {
         let used = self.bytes != ByteCounts::default();
-        let idle = now - self.heard.max(self.sent) >= shared.config.tcp.buffer_idle;
+        let idle = now - self.last_received.max(self.sent) >= shared.config.tcp.buffer_idle;
         let timers = Timer::ALL.iter().filter(|timer| !matches!(timer, Timer::KeepAlive | Timer::Idle));
         self.has_user
             && self.state == State::Established
@@ -324,7 +324,7 @@ impl Connection {
         let Self {
             id: _, flow, template: _, state: _, negotiated, ts_offset, mss, search, snd, rcv, outgoing,
             send_limit, shared_in: _, incoming, reading, rtt, congestion, recovery, marks, timers: _, pending: _, ack_policy,
-            small: _, pushed: _, written: _, records: _, settings, waits, has_user: _, stalled_since: _, heard, sent, data_sent, probes: _,
+            small: _, pushed: _, written: _, records: _, settings, waits, has_user: _, stalled_since: _, last_received, sent, data_sent, probes: _,
             soft_error: _, bytes, stats, fate: _, cold,
         } = self;
         let Cold { origin, opened, established, pacer: _, last_challenge, peer_user_timeout, losses } =
@@ -340,7 +340,7 @@ impl Connection {
         };
         let (reading, reading_rtt) = reading.parts();
         let (quick_acks, interactive, last_data) = ack_policy.parts();
-        let most = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let saturated = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         Some(Parked {
             ends: Ends::new(flow),
             origin: *origin,
@@ -363,10 +363,10 @@ impl Connection {
             ts_recent: rcv.ts_recent,
             ts_recent_at: rcv.ts_recent_at,
             read: incoming.total_read(),
-            receive_limit: most(incoming.limit()),
-            max_ooo: most(incoming.max_ooo()),
-            send_buffer: most(outgoing.limit()),
-            send_limit: most(*send_limit),
+            receive_limit: saturated(incoming.limit()),
+            max_ooo: saturated(incoming.max_ooo()),
+            send_buffer: saturated(outgoing.limit()),
+            send_limit: saturated(*send_limit),
             reading,
             reading_rtt,
             rtt: rtt.parts(),
@@ -377,7 +377,7 @@ impl Connection {
             interactive,
             last_data: last_data.into(),
             waits: *waits,
-            heard: *heard,
+            last_received: *last_received,
             sent: *sent,
             data_sent: (*data_sent).into(),
             bytes: *bytes,

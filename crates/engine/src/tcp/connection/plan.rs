@@ -289,19 +289,19 @@ impl Connection {
     /// Max data in one packet to the link: what it can segment (GSO), in whole segments.
     #[inline]
     fn longest(&self, shared: &Shared, congestion: &Congestion) -> u32 {
-        let most = shared.config.max_packet.min(usize::from(u16::MAX));
+        let max = shared.config.max_packet.min(usize::from(u16::MAX));
         // Without DF each segment has an identification of its own.
-        if most <= shared.config.mtu || self.settings.may_fragment {
+        if max <= shared.config.mtu || self.settings.may_fragment {
             return self.mss;
         }
-        self.longest_super_segment(shared, congestion, most)
+        self.longest_super_segment(shared, congestion, max)
     }
 
     #[inline(never)]
-    fn longest_super_segment(&self, shared: &Shared, congestion: &Congestion, most: usize) -> u32 {
+    fn longest_super_segment(&self, shared: &Shared, congestion: &Congestion, max: usize) -> u32 {
         let headers = negotiate::headers(self.flow.remote.ip()) + 40;
-        let most = (most.saturating_sub(headers) as u32).min(self.burst(&shared.config.tcp, congestion));
-        (most - most % self.mss).max(self.mss)
+        let max = (max.saturating_sub(headers) as u32).min(self.burst(&shared.config.tcp, congestion));
+        (max - max % self.mss).max(self.mss)
     }
 
     /// How many of `len` bytes from `seq` on may share a segment: those up to the end of a record (`MSG_EOR`).
@@ -338,9 +338,9 @@ impl Connection {
         let cwnd = u64::from(congestion.window());
         let rate = cwnd * pacing::percent(congestion, cwnd) * 10 / micros * 1000 / 1024;
         let near = (1 << 16) >> (micros >> 9).min(17);
-        let most = (cwnd / 2).max(self.mss.into());
-        let least = u64::from(self.mss) * u64::from(config.burst_segments);
-        (rate + near).max(least).min(most) as u32
+        let max = (cwnd / 2).max(self.mss.into());
+        let min = u64::from(self.mss) * u64::from(config.burst_segments);
+        (rate + near).max(min).min(max) as u32
     }
 
     /// The flags of a segment with this data: PSH at the end of a send call (RFC 9293 section 3.9.1.2), and on every

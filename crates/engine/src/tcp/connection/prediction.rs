@@ -52,7 +52,7 @@ impl Connection {
 
     fn acknowledge_predicted(&mut self, shared: &mut Shared, now: Instant, seg: &Arrival<'_>) {
         let (ack, before) = (seg.ack(), self.snd.una);
-        self.heard = now;
+        self.last_received = now;
         self.probes = 0;
         self.pending.more = false;
         let advances = ack != before;

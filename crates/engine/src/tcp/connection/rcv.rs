@@ -171,16 +171,16 @@ impl Rcv {
 
     /// The SACK option: the duplicate range (RFC 2883), then out-of-order data, the latest first, so that a block is
     /// reported several times before others replace it (RFC 2018 section 4).
-    pub fn sack_blocks(&self, ring: &RecvBuffer, most: usize) -> SackBlocks {
+    pub fn sack_blocks(&self, ring: &RecvBuffer, max: usize) -> SackBlocks {
         let mut blocks = SackBlocks::new();
         if let Some((start, end)) = self.duplicate {
             blocks.push((start.0, end.0));
         }
-        let most = most - blocks.len();
+        let max = max - blocks.len();
         let seq = |at: u64| (self.nxt + (at - ring.next()) as u32).0;
         let recent = self.recent.into_iter().filter_map(|at| ring.out_of_order().holding(at));
         let others = ring.out_of_order().iter().filter(|r| !self.recent.iter().any(|at| r.contains(at)));
-        for range in recent.chain(others).take(most) {
+        for range in recent.chain(others).take(max) {
             blocks.push((seq(range.start), seq(range.end)));
         }
         blocks

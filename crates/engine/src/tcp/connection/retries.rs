@@ -38,8 +38,8 @@ mod tests {
         };
         let (ms, secs) = (Duration::from_millis(200), Duration::from_secs(120));
         // Ten steps below the greatest: 204.6 s.
-        let most = Duration::from_millis(204_600) + secs * (u32::MAX - 9);
-        assert_eq!(budget_of(ms, secs, u32::MAX), most);
+        let max = Duration::from_millis(204_600) + secs * (u32::MAX - 9);
+        assert_eq!(budget_of(ms, secs, u32::MAX), max);
         assert_eq!(budget_of(Duration::MAX, Duration::MAX, u32::MAX), Duration::MAX);
         assert_eq!(budget_of(Duration::from_nanos(1), Duration::MAX, u32::MAX), Duration::MAX);
         assert_eq!(budget_of(Duration::ZERO, secs, u32::MAX), Duration::ZERO);

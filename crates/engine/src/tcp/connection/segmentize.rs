@@ -184,11 +184,11 @@ impl Connection {
         let mut options =
             TcpOptions { timestamps: has_timestamps.then_some(timestamps), ..TcpOptions::default() };
         if self.reports_ranges() {
-            let most = SACK_BLOCKS[usize::from(has_timestamps)];
+            let max = SACK_BLOCKS[usize::from(has_timestamps)];
             // As many as fit beside the data; out-of-order data was already reported by an ACK of its own.
             let room = self.mss.saturating_sub(plan.len + 4) as usize / 8;
             if room > 0 {
-                options.sack = self.rcv.sack_blocks(&self.incoming, most.min(room));
+                options.sack = self.rcv.sack_blocks(&self.incoming, max.min(room));
             }
         }
         if self.pending.user_timeout && Self::may_advertise_timeout(plan, &options) {

@@ -203,9 +203,9 @@ impl Handshake {
     }
 
     pub fn initial_numbers(&self) -> InitialNumbers {
-        let heard = self.phase != Phase::SynSent;
+        let answered = self.phase != Phase::SynSent;
         let chosen = self.syn_exchanged() && self.phase != Phase::AwaitingDecision;
-        InitialNumbers { ours: chosen.then_some(self.iss.0), peers: heard.then_some(self.irs.0) }
+        InitialNumbers { ours: chosen.then_some(self.iss.0), peers: answered.then_some(self.irs.0) }
     }
 
     pub fn state(&self) -> TcpState {

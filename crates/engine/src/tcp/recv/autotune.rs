@@ -26,8 +26,8 @@ pub(crate) fn initial_send_buffer(config: &TcpConfig) -> usize {
 }
 
 /// The initial limit of the receive buffer: the application's, if it has set one.
-pub(crate) fn initial_receive_buffer(most: usize, settings: &Settings) -> usize {
-    if settings.receive_buffer.is_some() { most } else { most.min(INITIAL) }
+pub(crate) fn initial_receive_buffer(max: usize, settings: &Settings) -> usize {
+    if settings.receive_buffer.is_some() { max } else { max.min(INITIAL) }
 }
 
 /// Measures what is read per round trip.
@@ -42,19 +42,19 @@ pub(crate) struct RcvBufTuner {
     trip: u64,
     /// The min RTT of this round. If the last round began with an idle period, this one is more accurate, as soon as
     /// data echoes a segment sent after it.
-    least: u64,
+    min: u64,
 }
 
 impl RcvBufTuner {
     pub fn new(now: Instant) -> Self {
-        Self { since: now, read: 0, copied: 0, trip: 0, least: NONE }
+        Self { since: now, read: 0, copied: 0, trip: 0, min: NONE }
     }
 
     /// Data has arrived that echoes a timestamp of this age in milliseconds (RFC 7323). A pause of the sender adds to
     /// it, so the minimum is used.
     pub fn measure(&mut self, age: u32) {
         if age < 1 << 31 {
-            self.least = self.least.min(u64::from(age) * 1_000_000);
+            self.min = self.min.min(u64::from(age) * 1_000_000);
         }
     }
 
@@ -68,8 +68,8 @@ impl RcvBufTuner {
         }
         let copied = read - self.read;
         let before = self.copied;
-        let trip = if self.least == NONE { self.trip } else { self.least };
-        *self = Self { since: now, read, copied: copied.max(before), trip, least: NONE };
+        let trip = if self.min == NONE { self.trip } else { self.min };
+        *self = Self { since: now, read, copied: copied.max(before), trip, min: NONE };
         if copied <= before {
             return None;
         }
@@ -84,7 +84,7 @@ impl RcvBufTuner {
 
     /// A new round after an idle period, with the values of the last.
     pub fn after(since: Instant, read: u64, (copied, trip): (u32, u64)) -> Self {
-        Self { since, read, copied: copied.into(), trip, least: NONE }
+        Self { since, read, copied: copied.into(), trip, min: NONE }
     }
 
     /// The receiver's RTT, once measured by timestamps, and the max bytes read per round trip.
@@ -95,7 +95,7 @@ impl RcvBufTuner {
     /// The RTT: the minimum of this and the last round, as a sample includes any time in which the peer had nothing
     /// to send.
     fn rtt(&self) -> u64 {
-        self.trip.min(self.least)
+        self.trip.min(self.min)
     }
 }
 
@@ -117,9 +117,9 @@ mod tests {
     fn a_path_of_any_length_has_a_use() {
         assert_eq!(useful(0), INITIAL);
         assert_eq!(useful(1_000_000), INITIAL + 4_000_000);
-        let most = size(u64::MAX - INITIAL as u64).saturating_add(INITIAL);
+        let max = size(u64::MAX - INITIAL as u64).saturating_add(INITIAL);
         for long in [u64::MAX / 4 + 1, u64::MAX] {
-            assert_eq!(useful(long), most);
+            assert_eq!(useful(long), max);
         }
         // An address may have 32 bits.
         assert!(size(u64::from(u32::MAX) + 1) >= u32::MAX as usize);

@@ -34,8 +34,8 @@ impl Prr {
             limit.min(ssthresh - pipe)
         };
         // The first retransmission is sent in any case: it is the fast retransmit.
-        let least = if self.sent == 0 { mss } else { 0 };
-        pipe + more.max(least)
+        let min = if self.sent == 0 { mss } else { 0 };
+        pipe + more.max(min)
     }
 }
 

@@ -109,7 +109,7 @@ impl Rack {
         self.reorderings += u32::from(delivered.reordering > 0);
         let (Some(newest), Some(last)) = (delivered.newest, delivered.last) else { return };
         let is_copy = |segment: &Arrived| {
-            let early = || self.min_rtt().is_some_and(|least| now - segment.at < least);
+            let early = || self.min_rtt().is_some_and(|min| now - segment.at < min);
             !segment.resent || !(echo_is_older || early())
         };
         // RACK.rtt is that of the segment processed last, not necessarily of the one sent last.
@@ -143,8 +143,8 @@ impl Rack {
         if !self.reordering_seen && (recovering || sacked_segments >= DUP_THRESHOLD) {
             return Duration::ZERO;
         }
-        let least = self.min_rtt().unwrap_or(srtt);
-        (least / 4 * self.window_steps).min(srtt)
+        let min = self.min_rtt().unwrap_or(srtt);
+        (min / 4 * self.window_steps).min(srtt)
     }
 
     /// A DSACK: a retransmission was spurious, so the window is widened, once per round trip.

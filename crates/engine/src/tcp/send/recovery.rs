@@ -73,8 +73,8 @@ pub(crate) struct Recovery {
     sack: bool,
     probe: Option<Probe>,
     /// The max flight size since the segment before this position was sent.
-    most: u32,
-    most_until: u64,
+    max_pipe: u32,
+    max_pipe_until: u64,
     /// A path MTU probe in flight: if only it is lost, that is no sign of congestion (RFC 4821 section 7.5).
     size_probe: Option<Box<Range<u64>>>,
     size_probe_lost: bool,
@@ -128,8 +128,8 @@ impl Recovery {
             undone: false,
             sack,
             probe: None,
-            most: 0,
-            most_until: 0,
+            max_pipe: 0,
+            max_pipe_until: 0,
             size_probe: None,
             size_probe_lost: false,
         }
@@ -150,8 +150,8 @@ impl Recovery {
         self.undone = false;
         self.sack = sack;
         self.probe = None;
-        self.most = 0;
-        self.most_until = 0;
+        self.max_pipe = 0;
+        self.max_pipe_until = 0;
         self.size_probe = None;
         self.size_probe_lost = false;
     }
@@ -423,8 +423,8 @@ impl Recovery {
         let mut wait = None;
         if !self.sack {
             // A small flight yields few duplicate ACKs.
-            let most = ((ack.nxt - ack.una) / ack.mss).saturating_sub(1).max(DUP_THRESHOLD);
-            let enough = self.duplicates >= self.dup_threshold.min(most);
+            let max = ((ack.nxt - ack.una) / ack.mss).saturating_sub(1).max(DUP_THRESHOLD);
+            let enough = self.duplicates >= self.dup_threshold.min(max);
             let shown = enough && !self.is_repairing() && self.scoreboard.una() > self.recover;
             if shown {
                 self.scoreboard.mark_front_lost(ack.mss);
@@ -509,7 +509,7 @@ impl Recovery {
     pub fn uses_window(&self, pipe_before: u32, mss: u32, congestion: &Congestion) -> bool {
         let window = congestion.window();
         pipe_before.saturating_add(mss) >= window
-            || pipe_before.max(self.most) > window / 2 && window < congestion.threshold()
+            || pipe_before.max(self.max_pipe) > window / 2 && window < congestion.threshold()
     }
 
     /// Grows the window by the bytes acknowledged, if it was used.
@@ -641,8 +641,8 @@ impl Recovery {
     #[inline(always)]
     pub fn note_use(&mut self) {
         let pipe = self.scoreboard.pipe();
-        if self.scoreboard.una() >= self.most_until || pipe > self.most {
-            (self.most, self.most_until) = (pipe, self.scoreboard.nxt());
+        if self.scoreboard.una() >= self.max_pipe_until || pipe > self.max_pipe {
+            (self.max_pipe, self.max_pipe_until) = (pipe, self.scoreboard.nxt());
         }
     }
 

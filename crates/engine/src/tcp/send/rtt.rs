@@ -116,8 +116,8 @@ impl Rtt {
             self.srtt = ((self.srtt * 7 + r) / 8).max(1);
         }
         // The minimum RTO is added to the RTT, as on Linux: it covers a delayed ACK at any RTT.
-        let least = GRANULARITY.max(nanos(config.min_rto));
-        let rto = self.srtt + (self.rttvar * 4).max(least);
+        let min = GRANULARITY.max(nanos(config.min_rto));
+        let rto = self.srtt + (self.rttvar * 4).max(min);
         // Whole microseconds: the path is not measured more finely.
         self.rto = (rto / 1000 * 1000).min(nanos(config.max_rto));
     }

@@ -74,15 +74,15 @@ impl Tcp<'_> {
         self.settings().not_sent_low_water
     }
 
-    /// [`send`](Self::send), and a record ends after `text` if all of it was taken (`MSG_EOR`): no segment contains
+    /// [`send`](Self::send), and a record ends after `data` if all of it was taken (`MSG_EOR`): no segment contains
     /// data from both sides of its end. The peer is not notified. At most 1024 ends are kept.
     ///
     /// # Errors
     ///
     /// As in [`send`](Self::send).
-    pub fn send_record(&mut self, text: &[u8]) -> Poll<Result<usize, TcpError>> {
-        let sent = self.send(text);
-        if sent == Poll::Ready(Ok(text.len()))
+    pub fn send_record(&mut self, data: &[u8]) -> Poll<Result<usize, TcpError>> {
+        let sent = self.send(data);
+        if sent == Poll::Ready(Ok(data.len()))
             && let Socket::Open(connection) = self.table.socket_mut(self.id)
         {
             connection.end_record();

@@ -376,9 +376,9 @@ fn any_address_answers_for_every_host() {
 fn the_notation_is_parsed() {
     let p = Peer::new(false);
     let packet = p.packet("P. seq=5 ack=7 win=100 len=3");
-    let (header, text) = TcpHeader::parse(&packet[20..]).unwrap();
+    let (header, data) = TcpHeader::parse(&packet[20..]).unwrap();
     assert_eq!((header.seq, header.ack, header.window), (IRS.wrapping_add(5), 7, 100));
-    assert_eq!((header.flags, text.len()), (TcpFlags::PSH | TcpFlags::ACK, 3));
+    assert_eq!((header.flags, data.len()), (TcpFlags::PSH | TcpFlags::ACK, 3));
     let state: String = alloc::string::ToString::to_string(&TcpState::SynReceived);
     assert_eq!(state, "SYN-RECEIVED");
 }

@@ -24,8 +24,8 @@ fn an_abort_discards_queued_data() {
     let by_rule = |(_, _, transmit): &&(_, _, Transmit)| transmit.rule == Some(Rule::RstAbort);
     let (_, reset, _) = pair.a.sent.iter().find(by_rule).expect("a reset by the rule");
     let reset = TcpHeader::parse(IpPacket::parse(reset).unwrap().payload).unwrap().0;
-    let text = TcpHeader::parse(IpPacket::parse(&packet).unwrap().payload).unwrap().0;
-    assert_eq!((reset.flags, reset.seq), (TcpFlags::RST | TcpFlags::ACK, text.seq.wrapping_add(9)));
+    let data = TcpHeader::parse(IpPacket::parse(&packet).unwrap().payload).unwrap().0;
+    assert_eq!((reset.flags, reset.seq), (TcpFlags::RST | TcpFlags::ACK, data.seq.wrapping_add(9)));
     let end = &pair.a.ended[0].end;
     assert_eq!((end.cause, end.by), (Cause::Aborted, EndedBy::Application));
     assert_eq!(end.lost, LostBytes { unsent: 6, unacked: 9, unread: 0 });

@@ -52,8 +52,8 @@ fn idle_time_is_not_an_rtt() {
             assert_eq!(pair.transfer(a, b, &[7; 3000]).len(), 3000);
         }
         pair.run(Duration::from_secs(silences.last().copied().unwrap_or_default()));
-        let (start, text) = (pair.now, alloc::vec![7; 4 << 20]);
-        assert_eq!(pair.transfer(a, b, &text).len(), text.len());
+        let (start, data) = (pair.now, alloc::vec![7; 4 << 20]);
+        assert_eq!(pair.transfer(a, b, &data).len(), data.len());
         let rtt = pair.b.tcp(b).info().receiver_rtt.unwrap();
         assert!((20..100).contains(&rtt.as_millis()), "{silences:?}: {rtt:?}");
         pair.now - start
@@ -75,11 +75,11 @@ fn a_grown_rtt_is_detected() {
     let a = pair.a.stack.tcp_connect(None, to).unwrap();
     pair.run(Duration::from_millis(100));
     let b = pair.b.stack.tcp_accept(listener).unwrap();
-    let text = alloc::vec![7; 1 << 20];
-    assert_eq!(pair.transfer(a, b, &text).len(), text.len());
+    let data = alloc::vec![7; 1 << 20];
+    assert_eq!(pair.transfer(a, b, &data).len(), data.len());
     pair.delay = Duration::from_millis(40);
     for _ in 0..4 {
-        assert_eq!(pair.transfer(a, b, &text).len(), text.len());
+        assert_eq!(pair.transfer(a, b, &data).len(), data.len());
     }
     let rtt = pair.b.tcp(b).info().receiver_rtt.unwrap();
     assert!((80..200).contains(&rtt.as_millis()), "{rtt:?}");

@@ -173,7 +173,11 @@ fn t39_an_old_timestamp_does_not_complete_a_handshake() {
             let mut p = make(v6, Kind::Full);
             assert_eq!(p.on(". ts=-10"), "answered S33 | . seq=1 ack=1");
             assert_eq!(p.on(". ts=-10"), "dropped S33");
-            assert_eq!(p.on("P. ts=-10 len=5"), "answered S33 | . seq=1 ack=1", "text is never an ACK loop");
+            assert_eq!(
+                p.on("P. ts=-10 len=5"),
+                "answered S33 | . seq=1 ack=1",
+                "data never causes an ACK loop"
+            );
             assert_eq!(p.state(), TcpState::SynReceived);
             assert_eq!(p.on("."), "accepted");
             assert_eq!(p.state(), TcpState::Established);

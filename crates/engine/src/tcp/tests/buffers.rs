@@ -12,7 +12,7 @@ use lastack_wire::tcp::TcpFlags;
 
 /// The lengths of the data segments sent since the `from`th.
 fn lengths(p: &Peer, from: usize) -> Vec<usize> {
-    p.sent[from..].iter().map(|sent| sent.text().len()).filter(|len| *len > 0).collect()
+    p.sent[from..].iter().map(|sent| sent.data().len()).filter(|len| *len > 0).collect()
 }
 
 fn send_record(p: &mut Peer, len: usize) {
@@ -87,7 +87,7 @@ fn the_fin_shares_the_segment_of_the_last_record_again() {
         let from = p.sent.len();
         p.run(1500);
         let again = &p.sent[from];
-        assert_eq!((again.text().len(), again.header().flags.contains(TcpFlags::FIN)), (100, true));
+        assert_eq!((again.data().len(), again.header().flags.contains(TcpFlags::FIN)), (100, true));
     });
 }
 

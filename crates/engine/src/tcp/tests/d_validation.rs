@@ -305,15 +305,15 @@ fn t74_a_reset_of_ours_has_a_fresh_timestamp() {
         p.on(".");
         p.pass(1234);
         p.on("P. len=4");
-        let heard = p.now;
+        let last_received = p.now;
         p.tcp().set_linger(Some(Duration::ZERO));
         p.tcp().close();
         assert_eq!(p.out(), "R. seq=6 ack=5");
         let after = p.last().header().options.timestamps.unwrap();
         assert_eq!(after.val.wrapping_sub(before.val), 1234);
-        assert_eq!(after.ecr, (5_000_000 + heard.as_millis()) as u32);
+        assert_eq!(after.ecr, (5_000_000 + last_received.as_millis()) as u32);
         assert_eq!(p.last().transmit.rule.unwrap().code(), "S60");
-        assert_eq!(p.last().text(), b"");
+        assert_eq!(p.last().data(), b"");
     });
 }
 

@@ -50,8 +50,8 @@ fn both_have_to_agree() {
         assert_eq!(flags(&pair.a.sent[0].1), sorted(syn), "{ours:?} {theirs:?}");
         assert_eq!(flags(&pair.b.sent[0].1), sorted(syn_ack), "{ours:?} {theirs:?}");
         assert_eq!(pair.a.tcp(a).send(b"text"), Poll::Ready(Ok(4)));
-        let text = sent(&mut pair.a.stack, pair.now);
-        assert_eq!(text[0].1, codepoint, "{ours:?} {theirs:?}");
+        let data = sent(&mut pair.a.stack, pair.now);
+        assert_eq!(data[0].1, codepoint, "{ours:?} {theirs:?}");
     }
 }
 
@@ -77,9 +77,9 @@ fn an_ecn_mark_reduces_the_window_once_and_is_echoed_until_cwr() {
     }
     let after = pair.a.tcp(a).info();
     assert!(after.cwnd < before && after.cwnd >= before / 2 && after.retransmissions == 0, "{after:?}");
-    let text = sent(&mut pair.a.stack, pair.now);
-    assert!(text[0].0.contains('W') && text[1..].iter().all(|(flags, ..)| !flags.contains('W')));
-    for (_, _, packet) in &text {
+    let data = sent(&mut pair.a.stack, pair.now);
+    assert!(data[0].0.contains('W') && data[1..].iter().all(|(flags, ..)| !flags.contains('W')));
+    for (_, _, packet) in &data {
         assert_eq!(pair.b.stack.handle_packet(pair.now, packet, Received::default()), Verdict::Accepted);
     }
     assert!(pair.b.tcp(b).send(b"answer").is_ready());
@@ -98,7 +98,7 @@ fn ten_in_flight(v6: bool, sack: bool, waiting: usize) -> (Peer, i64) {
     let mss = p.tcp().info().mss as usize;
     p.send(10 * mss + waiting);
     p.out();
-    assert_eq!(p.sent.iter().filter(|sent| !sent.text().is_empty()).count(), 10);
+    assert_eq!(p.sent.iter().filter(|sent| !sent.data().is_empty()).count(), 10);
     p.now += Duration::from_millis(100);
     (p, mss as i64)
 }
@@ -109,7 +109,7 @@ fn caused(p: &mut Peer, text: &str) -> (bool, usize) {
     p.on(text);
     let sent = &p.sent[from..];
     let cwr = sent.iter().any(|sent| sent.header().flags.contains(TcpFlags::CWR));
-    (cwr, sent.iter().filter(|sent| !sent.text().is_empty()).count())
+    (cwr, sent.iter().filter(|sent| !sent.data().is_empty()).count())
 }
 
 /// RFC 6937: while the ten segments in flight are acknowledged seven are sent, at most one for each ACK.

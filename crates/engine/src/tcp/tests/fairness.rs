@@ -124,9 +124,9 @@ fn fast_streams_share_the_buffer_that_one_could_use() {
 fn kinds_beside_bulk(queue: impl Fn(&mut Pair)) -> Vec<u8> {
     let mut pair = Pair::with(false, |config| config.tcp.slow_start_after_idle = false);
     let (a, b) = pair.connect();
-    let text = alloc::vec![7; 200_000];
-    assert!(pair.transfer(a, b, &text) == text, "the windows are wide");
-    assert!(matches!(pair.a.tcp(a).send(&text), Poll::Ready(Ok(100_000..))));
+    let data = alloc::vec![7; 200_000];
+    assert!(pair.transfer(a, b, &data) == data, "the windows are wide");
+    assert!(matches!(pair.a.tcp(a).send(&data), Poll::Ready(Ok(100_000..))));
     queue(&mut pair);
     let mut packet = Vec::new();
     let mut kinds = Vec::new();

@@ -282,7 +282,7 @@ fn limited_transmit_sends_new_data_on_the_first_duplicates() {
                 let sack = format!(". sack={}-{}", 1 + 2 * mss, 1 + (n + 2) * mss);
                 p.on(if kind == Kind::Full { &sack } else { "." });
                 let seq = p.last().header().seq.wrapping_sub(p.iss()) as usize;
-                assert_eq!((seq, p.last().text().len()), (1 + (10 + n) * mss, mss), "{kind:?} {n}");
+                assert_eq!((seq, p.last().data().len()), (1 + (10 + n) * mss, mss), "{kind:?} {n}");
             }
             assert_eq!(p.tcp().info().retransmissions, 0);
         }
@@ -379,7 +379,7 @@ fn a_retransmission_carries_the_current_window() {
             p.on(&format!(". seq=101 win={wide}"));
             p.send(256);
             p.run(50);
-            assert_eq!(p.last().text().len(), 256);
+            assert_eq!(p.last().data().len(), 256);
             p.on("P. seq=1 len=200 ack=257 win=0");
             assert_eq!(p.tcp().info().snd_wnd, 0);
             p.send(100);
@@ -512,8 +512,8 @@ fn a_path_that_swallows_large_packets_is_found_out() {
         let mut pair = crate::tcp::tests::pair::Pair::new(v6);
         let (a, b) = pair.connect();
         pair.swallow_above = Some(1300);
-        let text = alloc::vec![7; 100_000];
-        assert_eq!(pair.transfer(a, b, &text), text);
+        let data = alloc::vec![7; 100_000];
+        assert_eq!(pair.transfer(a, b, &data), data);
         assert!(pair.a.tcp(a).info().mss < 1280, "{:?}", pair.a.tcp(a).info());
         assert_eq!(pair.a.stack.counters().tcp_black_holes, 1);
     }

@@ -26,7 +26,7 @@ fn t104_a_close_with_unread_data_resets() {
                 p.on(segment);
                 let state = p.state();
                 if lingers {
-                    linger(&mut p, 0); // S65: the unread text comes first
+                    linger(&mut p, 0); // S65: the unread data comes first
                 }
                 p.tcp().close();
                 assert_eq!(p.out(), expected, "{state}");

@@ -210,10 +210,10 @@ fn x4_an_intercepted_syn_that_is_not_answered_is_dropped() {
 #[test]
 fn x4_undecided_intercepted_syns_do_not_accumulate() {
     both(|v6| {
-        let intercepting = |most| {
+        let intercepting = |max| {
             Peer::with(v6, |config| {
                 config.intercept.tcp = true;
-                config.tcp.max_embryonic = most;
+                config.tcp.max_embryonic = max;
             })
         };
         let mut p = intercepting(8);

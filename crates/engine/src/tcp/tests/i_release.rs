@@ -99,7 +99,7 @@ fn t130_fin_with_ack_and_fin_with_data() {
     });
 }
 
-fn text(len: usize) -> Vec<u8> {
+fn data(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
 }
 
@@ -111,7 +111,7 @@ fn t131_half_close() {
         let (a, b) = pair.connect();
         pair.b.tcp(b).shutdown().unwrap();
         pair.run_until_idle();
-        let sent = text(1 << 20);
+        let sent = data(1 << 20);
         assert_eq!(pair.transfer(a, b, &sent), sent);
         assert_eq!((pair.a.tcp(a).state(), pair.b.tcp(b).state()), (CloseWait, FinWait2));
         pair.a.tcp(a).close();
@@ -221,7 +221,7 @@ fn t135_a_fin_out_of_order_is_kept() {
 #[test]
 fn t135_of_several_fins_out_of_order_the_first_reached_counts() {
     both(|v6| {
-        for (segments, text) in [
+        for (segments, data) in [
             (&["F. at=10", "P. at=12 len=20", "P. len=10"][..], "10"),
             (&["P. at=12 len=20", "F. at=10", "P. len=10"], "10"),
             (&["F. at=50", "F. at=10", "P. len=10"], "10"),
@@ -233,7 +233,7 @@ fn t135_of_several_fins_out_of_order_the_first_reached_counts() {
             let mut p = Peer::established(v6, Kind::Full);
             p.on_all(segments);
             assert_eq!(p.last().header().ack, crate::tcp::tests::peer::IRS.wrapping_add(12), "{segments:?}");
-            assert_eq!((p.state(), p.receive().as_str(), p.receive().as_str()), (CloseWait, text, "0"));
+            assert_eq!((p.state(), p.receive().as_str(), p.receive().as_str()), (CloseWait, data, "0"));
             assert_eq!(p.on("P. at=12 len=20"), "dropped S84");
             p.tcp().close();
             assert_eq!(p.out(), "F. seq=1 ack=12");

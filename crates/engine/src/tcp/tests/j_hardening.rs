@@ -206,8 +206,8 @@ fn t163_a_hundred_thousand_holes() {
             while p.stack.poll_transmit(p.now, &mut Vec::new()).is_some() {}
         }
         let info = p.tcp().info();
-        let most = p.stack.config().tcp.max_ooo_ranges;
-        assert!(info.out_of_order == most && info.unread == 0, "{info:?}");
+        let max = p.stack.config().tcp.max_ooo_ranges;
+        assert!(info.out_of_order == max && info.unread == 0, "{info:?}");
         assert!(p.buffers() <= 1 << 17, "{}", p.buffers());
         for n in 0..60 {
             p.on(&format!("P. at={} len=1000", n * 1000));

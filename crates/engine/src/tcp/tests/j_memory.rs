@@ -115,11 +115,11 @@ fn unread(many: usize, memory: usize) -> (Pair, crate::ListenerId) {
     });
     pair.delay = Duration::from_micros(100);
     let listener = pair.listen(8);
-    let text = alloc::vec![7; 1 << 20];
+    let data = alloc::vec![7; 1 << 20];
     for _ in 0..many {
         let (a, _) = connect(&mut pair, listener);
         for _ in 0..10 {
-            let _ = pair.a.tcp(a).send(&text);
+            let _ = pair.a.tcp(a).send(&data);
             pair.run(Duration::from_micros(200));
         }
         pair.a.sent.clear();

@@ -211,18 +211,18 @@ fn t176_meaningless_errors_are_ignored_in_every_state() {
 #[test]
 fn t177_a_noted_error_explains_a_timeout() {
     both(|v6| {
-        for heard in [false, true] {
+        for answered in [false, true] {
             let mut p = Peer::established(v6, Kind::Plain);
             p.send(10);
             p.out();
             p.on_icmp(&quoted(&p, 0), IcmpError::net_unreachable(v6));
-            if heard {
+            if answered {
                 assert_eq!(p.on(". ack=6"), "accepted");
             }
             p.run(1_000_000);
             let ended = p.ended.pop().unwrap().end;
             assert_eq!(ended.rule.code(), "S92");
-            if heard {
+            if answered {
                 assert_eq!((ended.by, p.error()), (EndedBy::Stack, "TimedOut".into()));
             } else {
                 assert_eq!(

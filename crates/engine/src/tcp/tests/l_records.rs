@@ -260,8 +260,8 @@ fn t195_the_counters_agree_with_a_capture() {
             pair.run(Duration::from_secs(20));
             (a, pair.b.stack.tcp_accept(listener).expect("it is established"))
         };
-        let text: Vec<u8> = (0..200_000_u32).map(|n| n as u8).collect();
-        assert_eq!(pair.transfer(a, b, &text), text);
+        let data: Vec<u8> = (0..200_000_u32).map(|n| n as u8).collect();
+        assert_eq!(pair.transfer(a, b, &data), data);
         let _ = pair.b.tcp(b).send(b"unread");
         pair.run(Duration::from_secs(5));
         pair.a.tcp(a).close();
@@ -275,8 +275,8 @@ fn t195_the_counters_agree_with_a_capture() {
             for (_, bytes, transmit) in &host.sent {
                 let packet = IpPacket::parse(bytes).unwrap();
                 assert_eq!(packet.header.protocol, ip::TCP);
-                let (tcp, text) = TcpHeader::parse(packet.payload).unwrap();
-                seen.push((tcp, text.len(), transmit.rule));
+                let (tcp, data) = TcpHeader::parse(packet.payload).unwrap();
+                seen.push((tcp, data.len(), transmit.rule));
             }
             let resets = seen.iter().filter(|(tcp, ..)| tcp.flags.contains(TcpFlags::RST)).count();
             let challenges = seen

@@ -25,7 +25,7 @@ fn reset(p: &Peer, text: &str, payload: &[u8]) -> Vec<u8> {
 
 /// What the last reset sent says.
 fn said(p: &Peer) -> Option<ResetReason> {
-    ResetReason::from_payload(p.last().text())
+    ResetReason::from_payload(p.last().data())
 }
 
 /// Malformed in each way, the reset counts, what it says does not, and is counted.
@@ -200,7 +200,7 @@ fn t203_a_reply_to_an_off_path_attacker_has_no_reason() {
         let mut p = p.receive_syn(Kind::Plain);
         assert_eq!(p.on(". ack=9"), "answered S30 | R seq=9");
         assert_eq!(p.on("S at=5"), "ended S32 | R. seq=0 ack=7");
-        assert!(p.sent.iter().all(|sent| sent.text().is_empty()));
+        assert!(p.sent.iter().all(|sent| sent.data().is_empty()));
         assert_eq!(p.stack.counters().tcp_reasons_sent, 0);
     });
 }

@@ -36,7 +36,7 @@ fn is_full(p: &mut Peer) -> bool {
 
 /// When the segments with data were sent since `from`, in milliseconds after `start`.
 fn departures(p: &Peer, from: usize, start: crate::Instant) -> Vec<u64> {
-    let text = p.sent[from..].iter().filter(|sent| !sent.text().is_empty());
+    let text = p.sent[from..].iter().filter(|sent| !sent.data().is_empty());
     text.map(|sent| (sent.at - start).as_millis() as u64).collect()
 }
 
@@ -54,8 +54,8 @@ fn a_window_is_spread_over_the_round_trip() {
         assert!((RTT / 2 - 4..RTT / 2 + 2).contains(&at[at.len() - 2]), "at twice the pace: {at:?}");
         for ms in 0..RTT / 2 {
             let burst = at.iter().filter(|sent| **sent == ms).count() as u64;
-            let most = if ms == 0 { 11 } else { window * 2 / RTT + 2 };
-            assert!(burst <= most, "{ms}: {at:?}");
+            let max = if ms == 0 { 11 } else { window * 2 / RTT + 2 };
+            assert!(burst <= max, "{ms}: {at:?}");
         }
     });
 }
@@ -79,6 +79,6 @@ fn acks_are_not_paced() {
         acknowledge_all(&mut p);
         let out = p.on_all(&["P. at=10 len=10"]);
         assert_eq!(out.matches("sack=11-21").count(), 1, "{out}");
-        assert!(p.tcp().info().unsent > 0 && p.last().text().is_empty());
+        assert!(p.tcp().info().unsent > 0 && p.last().data().is_empty());
     });
 }

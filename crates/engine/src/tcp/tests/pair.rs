@@ -114,7 +114,7 @@ impl Pair {
                 while let Some(transmit) = host.poll_transmit(self.now, self.vectored, &mut packet) {
                     host.sent.push((self.now, packet.clone(), transmit));
                     self.carried += 1;
-                    let swallowed = self.swallow_above.is_some_and(|most| packet.len() > most);
+                    let swallowed = self.swallow_above.is_some_and(|max| packet.len() > max);
                     if !(self.lose)(self.carried) && !swallowed && !is_next {
                         self.wire.push_back((self.now + self.delay, from_a, packet.clone()));
                     }
@@ -170,9 +170,9 @@ impl Pair {
         (a, self.b.stack.tcp_accept(listener).expect("it is established"))
     }
 
-    /// Sends all of `text` and returns what the other side received.
-    pub fn transfer(&mut self, from: ConnId, to: ConnId, text: &[u8]) -> Vec<u8> {
-        let (mut rest, mut got) = (text, Vec::new());
+    /// Sends all of `data` and returns what the other side received.
+    pub fn transfer(&mut self, from: ConnId, to: ConnId, data: &[u8]) -> Vec<u8> {
+        let (mut rest, mut got) = (data, Vec::new());
         let mut buf = [0; 65_536];
         for _ in 0..1_000_000 {
             if let Poll::Ready(n) = self.a.tcp(from).send(rest) {
@@ -182,10 +182,10 @@ impl Pair {
             while let Poll::Ready(Ok(n @ 1..)) = self.b.tcp(to).receive(&mut buf) {
                 got.extend_from_slice(&buf[..n]);
             }
-            if got.len() >= text.len() {
+            if got.len() >= data.len() {
                 return got;
             }
         }
-        panic!("{} of {} bytes arrived", got.len(), text.len());
+        panic!("{} of {} bytes arrived", got.len(), data.len());
     }
 }

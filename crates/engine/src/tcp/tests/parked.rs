@@ -55,9 +55,9 @@ fn parking_changes_no_state() {
             pair.a.tcp(a).set_keepalive(Some(Keepalive::default()));
             pair.b.tcp(b).set_user_timeout(Some(Duration::from_secs(77)));
             pair.b.tcp(b).set_max_segment(Some(1000));
-            let text: alloc::vec::Vec<u8> = (0..200_000u32).map(|n| n as u8).collect();
+            let data: alloc::vec::Vec<u8> = (0..200_000u32).map(|n| n as u8).collect();
             if used {
-                assert!(pair.transfer(a, b, &text) == text);
+                assert!(pair.transfer(a, b, &data) == data);
             }
             pair.run(Duration::from_secs(5));
             assert_eq!(pair.a.tcp(a).info().retransmissions > 0, lossy);
@@ -79,7 +79,7 @@ fn parking_changes_no_state() {
             assert!(pair.a.tcp(a).nodelay() && pair.a.tcp(a).keepalive() == Some(Keepalive::default()));
             assert_eq!(pair.b.tcp(b).user_timeout(), Some(Duration::from_secs(77)));
             assert_eq!(pair.b.tcp(b).max_segment(), Some(1000));
-            assert!(pair.transfer(a, b, &text) == text);
+            assert!(pair.transfer(a, b, &data) == data);
             pair.a.tcp(a).close();
             pair.b.tcp(b).close();
             pair.run(Duration::from_secs(100));
@@ -262,6 +262,6 @@ fn the_largest_window_is_kept() {
         p.send(2000);
         assert_eq!(p.out(), "");
         p.on(". ack=11 win=5000");
-        assert!(p.sent.last().unwrap().text().len() >= 540);
+        assert!(p.sent.last().unwrap().data().len() >= 540);
     });
 }

@@ -71,7 +71,7 @@ impl Sent {
         self.tcp.as_ref().expect("a TCP segment").0
     }
 
-    pub fn text(&self) -> &[u8] {
+    pub fn data(&self) -> &[u8] {
         &self.tcp.as_ref().expect("a TCP segment").1
     }
 }
@@ -403,7 +403,7 @@ impl Peer {
         let mut parsed_tcp = None;
         if ip.protocol == ip::TCP {
             assert!(tcp::checksum_ok(&ip, parsed.payload));
-            let (header, text) = TcpHeader::parse(parsed.payload).unwrap();
+            let (header, data) = TcpHeader::parse(parsed.payload).unwrap();
             let port = header.dst_port;
             if header.flags.contains(TcpFlags::SYN) {
                 self.iss.insert(port, header.seq);
@@ -411,22 +411,22 @@ impl Peer {
             if header.flags.contains(TcpFlags::RST) {
                 let rule = transmit.rule.expect("a reset has a rule");
                 assert!(rule.rst_reason().is_some(), "{rule} sends a reset, and has no cause (T204)");
-                assert!(text.is_empty() || ResetReason::from_payload(text).is_some());
+                assert!(data.is_empty() || ResetReason::from_payload(data).is_some());
             }
             if let Some(timestamps) = header.options.timestamps {
                 self.heard_ts = timestamps.val;
             }
-            parsed_tcp = Some((header, text.to_vec()));
+            parsed_tcp = Some((header, data.to_vec()));
         }
         self.sent.push(Sent { at: self.now, bytes, transmit, ip, tcp: parsed_tcp });
     }
 
     fn show(&self, sent: &Sent) -> String {
-        let Some((header, text)) = &sent.tcp else {
+        let Some((header, data)) = &sent.tcp else {
             return format!("protocol {}", sent.ip.protocol);
         };
         let iss = self.iss.get(&header.dst_port).copied().unwrap_or(0);
-        let shown = show(header, text.len(), iss, IRS);
+        let shown = show(header, data.len(), iss, IRS);
         if header.dst_port == THEM { shown } else { format!("{}: {shown}", header.dst_port) }
     }
 
@@ -478,7 +478,7 @@ impl Peer {
             Poll::Pending => "pending".to_string(),
             Poll::Ready(Ok(n)) => {
                 let expected: Vec<_> = (0..n as i64).map(|i| byte(1 + before + i)).collect();
-                assert!(!known || buf[..n] == expected, "the text is wrong");
+                assert!(!known || buf[..n] == expected, "the data is wrong");
                 n.to_string()
             }
             Poll::Ready(Err(error)) => show_error(error),

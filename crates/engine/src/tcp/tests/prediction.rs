@@ -104,9 +104,9 @@ pub(super) fn exchange(pair: &mut Pair, low_water: bool) {
         pair.run(Duration::from_millis(9));
         drain(pair, a, b);
     }
-    let text: Vec<u8> = (0..120_000u32).map(|i| (i >> 3) as u8).collect();
+    let data: Vec<u8> = (0..120_000u32).map(|i| (i >> 3) as u8).collect();
     for from_a in [true, false] {
-        let mut rest = &text[..];
+        let mut rest = &data[..];
         for _ in 0..2000 {
             let sender = if from_a { pair.a.tcp(a) } else { pair.b.tcp(b) };
             rest = send(sender, rest);
@@ -125,10 +125,10 @@ pub(super) fn exchange(pair: &mut Pair, low_water: bool) {
     pair.run(Duration::from_secs(100));
 }
 
-fn send<'t>(mut tcp: crate::Tcp<'_>, text: &'t [u8]) -> &'t [u8] {
-    match tcp.send(text) {
-        Poll::Ready(sent) => &text[sent.unwrap()..],
-        Poll::Pending => text,
+fn send<'t>(mut tcp: crate::Tcp<'_>, data: &'t [u8]) -> &'t [u8] {
+    match tcp.send(data) {
+        Poll::Ready(sent) => &data[sent.unwrap()..],
+        Poll::Pending => data,
     }
 }
 

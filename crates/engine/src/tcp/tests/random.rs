@@ -98,7 +98,7 @@ impl Run {
             let header = sent.header();
             let iss = p.iss();
             p.seq = i64::from(header.ack.wrapping_sub(crate::tcp::tests::peer::IRS));
-            p.ack = i64::from(header.seq.wrapping_sub(iss)) + sent.text().len() as i64;
+            p.ack = i64::from(header.seq.wrapping_sub(iss)) + sent.data().len() as i64;
             p.ack += i64::from(header.flags.bits() & 3 != 0);
             p.timestamps = header.options.timestamps.is_some();
         }

@@ -30,7 +30,7 @@ impl Bulk {
     fn sent_now(&mut self) -> usize {
         let from = self.p.sent.len();
         self.p.out();
-        self.p.sent[from..].iter().filter(|sent| !sent.text().is_empty()).count()
+        self.p.sent[from..].iter().filter(|sent| !sent.data().is_empty()).count()
     }
 
     /// The number of the first byte of a segment, relative to the ISS.

@@ -33,8 +33,8 @@ fn worn(v6: bool) -> Pair {
     tcp.set_user_timeout(Some(Duration::from_secs(1000)));
     tcp.set_hop_limit(Some(3));
     tcp.set_cork(true);
-    let text: Vec<u8> = (0..300_000u32).map(|n| n as u8).collect();
-    assert!(pair.transfer(a, b, &text) == text && pair.transfer(b, a, &text) == text);
+    let data: Vec<u8> = (0..300_000u32).map(|n| n as u8).collect();
+    assert!(pair.transfer(a, b, &data) == data && pair.transfer(b, a, &data) == data);
     pair.a.tcp(a).abort();
     pair.b.tcp(b).abort();
     pair.run(Duration::from_secs(100));
@@ -89,8 +89,8 @@ fn a_connection_is_unparked_into_used_memory() {
         let mut pair = worn(v6);
         let flow = flow(&pair);
         let (a, b) = pair.connect();
-        let text = [7; 5000];
-        assert_eq!(pair.transfer(a, b, &text), text);
+        let data = [7; 5000];
+        assert_eq!(pair.transfer(a, b, &data), data);
         pair.run(Duration::from_secs(100));
         let later = pair.now + Duration::from_secs(1000);
         pair.a.stack.tcp.park_some(&pair.a.stack.shared, later);

@@ -10,7 +10,7 @@ const MTU: usize = 1300;
 const NEAR: u32 = 8;
 
 /// The max data in a packet of this size.
-fn text(mtu: usize, v6: bool) -> u32 {
+fn max_data(mtu: usize, v6: bool) -> u32 {
     mtu as u32 - if v6 { 72 } else { 52 }
 }
 
@@ -21,14 +21,14 @@ fn path(v6: bool, probing: MtuProbing, swallow_above: Option<usize>) -> Pair {
 }
 
 fn transfer(pair: &mut Pair, a: ConnId, b: ConnId) -> u32 {
-    let text = alloc::vec![7; 300_000];
-    assert_eq!(pair.transfer(a, b, &text), text);
+    let data = alloc::vec![7; 300_000];
+    assert_eq!(pair.transfer(a, b, &data), data);
     pair.run(Duration::from_millis(50));
     pair.a.tcp(a).info().mss
 }
 
-fn near(size: u32, most: u32) -> bool {
-    size <= most && size + NEAR > most
+fn near(size: u32, max: u32) -> bool {
+    size <= max && size + NEAR > max
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn after_a_black_hole_larger_segments_are_tried() {
         let mut pair = path(v6, MtuProbing::AfterBlackHole, Some(MTU));
         let (a, b) = pair.connect();
         let mss = transfer(&mut pair, a, b);
-        assert!(near(mss, text(MTU, v6)), "{mss}");
+        assert!(near(mss, max_data(MTU, v6)), "{mss}");
         let counters = pair.a.stack.counters();
         assert_eq!(counters.tcp_black_holes, 1);
         assert!(counters.tcp_mtu_probes_lost > 0 && counters.tcp_mtu_probes_arrived > 0, "{counters:?}");
@@ -49,7 +49,7 @@ fn without_probing_segments_stay_small() {
     for v6 in [false, true] {
         let mut pair = path(v6, MtuProbing::Off, Some(MTU));
         let (a, b) = pair.connect();
-        let base = text(if v6 { 1280 } else { 1064 }, v6);
+        let base = max_data(if v6 { 1280 } else { 1064 }, v6);
         assert_eq!(transfer(&mut pair, a, b), base);
         assert_eq!(pair.a.stack.counters().tcp_mtu_probes_arrived, 0);
     }
@@ -59,17 +59,17 @@ fn without_probing_segments_stay_small() {
 #[test]
 fn a_search_from_below_meets_no_black_hole() {
     for v6 in [false, true] {
-        for (swallow_above, most) in [(Some(MTU), MTU), (None, 1500)] {
+        for (swallow_above, max) in [(Some(MTU), MTU), (None, 1500)] {
             let mut pair = path(v6, MtuProbing::Always, swallow_above);
             let (a, b) = pair.connect();
             pair.delay = Duration::from_millis(5);
-            let base = text(if v6 { 1280 } else { 1064 }, v6);
+            let base = max_data(if v6 { 1280 } else { 1064 }, v6);
             assert_eq!(pair.a.tcp(a).info().mss, base);
             let mss = (0..4).map(|_| transfer(&mut pair, a, b)).last().unwrap();
-            assert!(near(mss, text(most, v6)), "{mss}");
+            assert!(near(mss, max_data(max, v6)), "{mss}");
             let info = pair.a.tcp(a).info();
             let counters = pair.a.stack.counters();
-            assert_eq!((counters.tcp_black_holes, counters.tcp_mtu_probes_lost > 0), (0, most == MTU));
+            assert_eq!((counters.tcp_black_holes, counters.tcp_mtu_probes_lost > 0), (0, max == MTU));
             assert_eq!(info.ssthresh, u32::MAX, "no loss was taken for congestion: {info:?}");
             // Each lost probe goes again as two segments; and each transfer may end in a tail loss probe.
             assert!(info.retransmissions <= 2 * counters.tcp_mtu_probes_lost + 4, "{info:?}");
@@ -105,7 +105,7 @@ fn the_search_begins_anew_and_serves_the_next_connection() {
         assert_eq!(transfer(&mut pair, a, b), found);
         pair.run(Duration::from_secs(20));
         let mss = transfer(&mut pair, a, b);
-        assert!(near(mss, text(1500, v6)), "{mss}");
+        assert!(near(mss, max_data(1500, v6)), "{mss}");
     }
 }
 
@@ -122,7 +122,7 @@ fn a_probe_that_was_not_sent_does_not_raise_the_mtu() {
         pair.delay = Duration::from_millis(20);
         for _ in 0..8 {
             let mss = transfer(&mut pair, a, b);
-            assert!(mss <= text(MTU, v6), "{pacing}: {mss} is more than the path takes");
+            assert!(mss <= max_data(MTU, v6), "{pacing}: {mss} is more than the path takes");
         }
         let counters = pair.a.stack.counters();
         assert_eq!(counters.tcp_black_holes, 0);
@@ -140,6 +140,6 @@ fn a_probe_lost_with_other_segments_does_not_raise_the_mtu() {
         pair.delay = Duration::from_millis(20);
         pair.swallow_next = true;
         let mss = transfer(&mut pair, a, b);
-        assert!(mss <= text(MTU, v6), "{mss} is more than passes on this path");
+        assert!(mss <= max_data(MTU, v6), "{mss} is more than passes on this path");
     }
 }

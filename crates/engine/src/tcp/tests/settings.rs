@@ -95,10 +95,10 @@ fn exchange(pair: &mut Pair) -> bool {
     let Some(server) = pair.b.stack.tcp_accept(listener) else { return false };
     pair.lose = |n| n > 10 && n % 7 == 0;
     pair.a.tcp(client).set_keepalive(Some(KEEPALIVE));
-    let text: Vec<u8> = (0..LEN).map(|i| (i % 251) as u8).collect();
+    let data: Vec<u8> = (0..LEN).map(|i| (i % 251) as u8).collect();
     let (mut sent, mut got, mut buf) = (0, Vec::new(), [0; 16_384]);
     for round in 0..4000 {
-        match pair.a.tcp(client).send(&text[sent..]) {
+        match pair.a.tcp(client).send(&data[sent..]) {
             Poll::Ready(Ok(n)) => sent += n,
             Poll::Ready(Err(_)) => break,
             Poll::Pending => {}
@@ -114,7 +114,7 @@ fn exchange(pair: &mut Pair) -> bool {
         }
     }
     pair.run(Duration::from_secs(60));
-    assert_eq!(got, text[..got.len()]);
+    assert_eq!(got, data[..got.len()]);
     let over = pair.a.tcp(client).end().is_some() || pair.b.tcp(server).end().is_some();
     pair.a.tcp(client).close();
     pair.run(Duration::from_secs(20));
@@ -154,23 +154,23 @@ fn settings_are_brought_within_their_bounds_when_they_change() {
 /// Data is split as small as the link requires, and where that is less than IP allows, the call returns an error.
 #[test]
 fn the_smallest_links_carry_data_and_smaller_ones_are_refused() {
-    for (v6, least) in [(false, 68), (true, 1280)] {
+    for (v6, min) in [(false, 68), (true, 1280)] {
         let of = |mtu| {
             Pair::with(v6, |config| {
                 (config.mtu, config.max_packet) = (mtu, mtu);
                 config.tcp.send_rst_reason = true;
             })
         };
-        for (mtu, lossy) in [(least, false), (least, true), (least + 1, true), (100.max(least), true)] {
+        for (mtu, lossy) in [(min, false), (min, true), (min + 1, true), (100.max(min), true)] {
             let mut pair = of(mtu);
             let (a, b) = pair.connect();
             pair.lose = if lossy { |n| n > 10 && n % 9 == 0 } else { |_| false };
-            let text: Vec<u8> = (0..5000).map(|i| (i % 251) as u8).collect();
-            assert_eq!(pair.transfer(a, b, &text), text);
+            let data: Vec<u8> = (0..5000).map(|i| (i % 251) as u8).collect();
+            assert_eq!(pair.transfer(a, b, &data), data);
             let largest = pair.a.sent.iter().chain(&pair.b.sent).map(|(_, packet, _)| packet.len()).max();
             assert!(largest.unwrap() <= mtu, "{largest:?} on a link of {mtu}");
         }
-        let mut pair = of(least - 1);
+        let mut pair = of(min - 1);
         let (here, there) = (SocketAddr::new(pair.a.addr, 1), SocketAddr::new(pair.b.addr, 1));
         let refused = BindError::LinkTooSmall;
         assert_eq!(pair.a.stack.tcp_connect(None, there), Err(ConnectError::Bind(refused)));

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::task::Poll;
 use core::time::Duration;
 
-fn text(len: usize) -> Vec<u8> {
+fn data(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 + i / 251) as u8).collect()
 }
 
@@ -15,7 +15,7 @@ fn data_arrives() {
     for v6 in [false, true] {
         let mut pair = Pair::new(v6);
         let (a, b) = pair.connect();
-        let sent = text(3_000_000);
+        let sent = data(3_000_000);
         assert_eq!(pair.transfer(a, b, &sent), sent);
         assert_eq!(pair.a.tcp(a).info().retransmissions, 0);
         assert_eq!(pair.a.tcp(a).info().mss, if v6 { 1428 } else { 1448 });
@@ -27,7 +27,7 @@ fn data_arrives_over_a_wire_that_loses() {
     let mut pair = Pair::new(false);
     let (a, b) = pair.connect();
     pair.lose = |n| n % 37 == 0 || n % 41 == 3;
-    let sent = text(1_000_000);
+    let sent = data(1_000_000);
     assert_eq!(pair.transfer(a, b, &sent), sent);
     assert!(pair.a.tcp(a).info().retransmissions > 5);
 }
@@ -66,7 +66,7 @@ fn an_orderly_release_ends_both_sides_cleanly() {
 fn an_idle_reader_holds_little() {
     let mut pair = Pair::new(false);
     let (a, b) = pair.connect();
-    while pair.a.tcp(a).send(&text(65_536)).is_ready() {
+    while pair.a.tcp(a).send(&data(65_536)).is_ready() {
         pair.run_until_idle();
     }
     let info = pair.b.tcp(b).info();
@@ -78,7 +78,7 @@ fn an_idle_reader_holds_little() {
 fn data_behind_a_closed_window_outlives_its_socket() {
     let mut pair = Pair::new(false);
     let (a, b) = pair.connect();
-    let sent = text(300_000);
+    let sent = data(300_000);
     let mut rest = &sent[..];
     for _ in 0..1000 {
         if let Poll::Ready(n) = pair.a.tcp(a).send(rest) {

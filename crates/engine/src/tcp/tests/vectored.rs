@@ -38,9 +38,9 @@ fn exchange(pair: &mut Pair) {
     let a = pair.a.stack.tcp_connect(None, (pair.b.addr, super::pair::PORT).into()).unwrap();
     pair.run(Duration::from_secs(10));
     let b = pair.b.stack.tcp_accept(listener).unwrap();
-    let text: Vec<u8> = (0..200_001u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
-    let (mut rest, mut got, mut buf) = (&text[..], Vec::new(), [0; 9999]);
-    while got.len() < text.len() {
+    let data: Vec<u8> = (0..200_001u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
+    let (mut rest, mut got, mut buf) = (&data[..], Vec::new(), [0; 9999]);
+    while got.len() < data.len() {
         if let Poll::Ready(n) = pair.a.tcp(a).send(rest) {
             rest = &rest[n.unwrap()..];
         }
@@ -52,5 +52,5 @@ fn exchange(pair: &mut Pair) {
         while pair.a.tcp(a).receive(&mut buf).is_ready() {}
         pair.run(Duration::from_millis(2));
     }
-    assert!(got == text);
+    assert!(got == data);
 }

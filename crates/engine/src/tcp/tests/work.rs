@@ -20,10 +20,10 @@ fn steps_of(p: &mut Peer, packets: &[Vec<u8>]) -> u64 {
     })
 }
 
-fn assert_linear(p: &mut Peer, packets: &[Vec<u8>], most: u64, what: &str) {
+fn assert_linear(p: &mut Peer, packets: &[Vec<u8>], max: u64, what: &str) {
     let steps = steps_of(p, packets);
     let n = packets.len() as u64;
-    assert!(steps <= most * n, "{what}: {steps} steps for {n} packets");
+    assert!(steps <= max * n, "{what}: {steps} steps for {n} packets");
     p.stack.check();
 }
 

@@ -90,13 +90,13 @@ fn the_checksum_is_as_the_link_requires() {
 fn a_datagram_too_long_for_udp_is_refused() {
     for mut bench in Bench::both() {
         let id = bench.connected();
-        let most = if bench.v6 { 65_527 } else { 65_507 };
+        let max = if bench.v6 { 65_527 } else { 65_507 };
         let mut udp = bench.udp(id);
-        assert_eq!(udp.send(&vec![0; most + 1], None), Err(UdpError::MessageTooLong));
-        assert_eq!(udp.send(&vec![0; most], None), Ok(()));
+        assert_eq!(udp.send(&vec![0; max + 1], None), Err(UdpError::MessageTooLong));
+        assert_eq!(udp.send(&vec![0; max], None), Ok(()));
         let parts = bench.take();
         assert_eq!(parts.len(), if bench.v6 { 46 } else { 45 });
-        assert_eq!(parts.iter().map(|part| part.ip().payload.len()).sum::<usize>(), most + 8);
+        assert_eq!(parts.iter().map(|part| part.ip().payload.len()).sum::<usize>(), max + 8);
     }
 }
 
@@ -104,13 +104,13 @@ fn a_datagram_too_long_for_udp_is_refused() {
 fn a_datagram_with_df_that_does_not_fit_is_refused_or_reported() {
     for mut bench in Bench::both() {
         let (id, peer) = (bench.connected(), bench.peer);
-        let most = 1500 - 8 - if bench.v6 { 40 } else { 20 };
+        let max = 1500 - 8 - if bench.v6 { 40 } else { 20 };
         bench.udp(id).set_dont_fragment(true);
-        assert_eq!(bench.udp(id).send(&vec![0; most + 1], None), Err(UdpError::MessageTooLong));
-        assert_eq!(bench.udp(id).send(&vec![0; most], None), Ok(()));
+        assert_eq!(bench.udp(id).send(&vec![0; max + 1], None), Err(UdpError::MessageTooLong));
+        assert_eq!(bench.udp(id).send(&vec![0; max], None), Ok(()));
         assert_eq!(bench.take_one().bytes.len(), 1500);
         assert!(bench.stack.shared.paths.lower(peer, 1400, bench.now));
-        assert_eq!(bench.udp(id).send(&vec![0; most], None), Ok(()));
+        assert_eq!(bench.udp(id).send(&vec![0; max], None), Ok(()));
         assert_eq!(bench.udp(id).send(b"fits", None), Ok(()));
         assert_eq!(bench.take_one().udp().2, b"fits");
         assert_eq!(bench.events(), [Event::UdpReadable(id)]);

@@ -88,8 +88,8 @@ impl HyStart {
     }
 
     /// By how much the RTT has to grow beyond `least`.
-    fn threshold(least: u64) -> u64 {
-        (least / 8).clamp(nanos(MIN_RTT_THRESHOLD), nanos(MAX_RTT_THRESHOLD))
+    fn threshold(min: u64) -> u64 {
+        (min / 8).clamp(nanos(MIN_RTT_THRESHOLD), nanos(MAX_RTT_THRESHOLD))
     }
 
     /// The first eight samples of a round give its min RTT; each later one is judged.
