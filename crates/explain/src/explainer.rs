@@ -108,7 +108,8 @@ impl Explained {
     /// Whether a list of ends omits it, except with `--all`.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        self.verdict.cause == Cause::Orderly && self.conn.resets.is_empty()
+        let Verdict { cause, severity, .. } = &self.verdict;
+        *cause == Cause::Orderly && *severity == Severity::Benign && self.conn.resets.is_empty()
     }
 }
 
@@ -385,7 +386,8 @@ impl Explainer {
                 && conn.comments.is_empty()
                 && conn.former_answer.is_none()
                 && conn.sides.iter().all(|side| side.payloads.conflict.is_none())
-                && conn.is_orderly();
+                && conn.is_orderly()
+                && conn.cut_answer().is_none();
             if plain && !self.options.all {
                 *self.summary.causes.entry(Cause::Orderly).or_default() += 1;
                 *self.summary.severities.entry(Severity::Benign).or_default() += 1;

@@ -35,7 +35,7 @@ pub use explainer::{Explained, Explainer, Flow, IcmpError, Known, Options, Summa
 pub use http::{Asked, HttpMessage, Lacks};
 pub use id::{community_id, connection_id};
 pub use packet::{Addr, End, Endpoint, Frame, Pkt};
-pub use protocol::{Protocol, http_begins, http_size};
+pub use protocol::{Protocol, http_begins};
 pub use read::RawPacket;
 pub use segment::Segment;
 pub use stated::Stated;

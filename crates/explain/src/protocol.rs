@@ -276,22 +276,6 @@ pub fn http_begins(data: &[u8]) -> bool {
     data.starts_with(b"HTTP/1.") || METHODS.iter().any(|method| data.starts_with(method))
 }
 
-/// The length of a whole HTTP message, if its head has it.
-#[must_use]
-pub fn http_size(data: &[u8]) -> Option<u64> {
-    // A search through data of other protocols would cost more than all the rest.
-    if !http_begins(data) {
-        return None;
-    }
-    let end = data.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-    let head = std::str::from_utf8(&data[..end]).ok()?;
-    let value = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim())
-    })?;
-    Some(end as u64 + value.parse::<u64>().ok()?.min(1 << 50))
-}
-
 /// The line of a program that reports an error, if these bytes contain one: SMTP and FTP 4xx and 5xx, HTTP status, SSH,
 /// MySQL, Postgres and Redis errors.
 #[must_use]
@@ -395,9 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_response_promises() {
-        let response = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n012";
-        assert_eq!(http_size(response), Some(response.len() as u64 - 3 + 10));
+    fn lines_that_report_an_error() {
         assert_eq!(error_line(b"HTTP/1.1 403 Forbidden\r\nX: 1"), Some("HTTP/1.1 403 Forbidden".into()));
         assert_eq!(error_line(b"HTTP/1.1 200 OK\r\n"), None);
         assert_eq!(error_line(b"550 no such user\r\n"), Some("550 no such user".into()));

@@ -5,6 +5,7 @@ use super::side::{Peer, Side};
 use super::views::{Views, bit, is_same, same_reset};
 use crate::comment::Comment;
 use crate::decap::Tunnel;
+use crate::http::Lacks;
 use crate::icmp::IcmpSeen;
 use crate::packet::{Endpoint, Frame, Pkt, ahead};
 use crate::segment::Segment;
@@ -140,6 +141,16 @@ impl Conn {
             fin.is_some_and(|fin| self.sides[1 - side].has_acked(fin.wrapping_add(1)))
         };
         acked(0) && acked(1)
+    }
+
+    /// What the server's HTTP answer lacks, and how many bytes of it there are, if the server spoke last and closed first.
+    pub fn cut_answer(&self) -> Option<(u64, Lacks)> {
+        let client = usize::from(self.client?);
+        let server = 1 - client;
+        let fin = self.sides[server].fin?;
+        let first = self.sides[client].fin.is_none_or(|other| fin.frame < other.frame);
+        let spoke_last = self.speaker == Some(server as u8);
+        self.sides[server].lacks().filter(|_| first && spoke_last)
     }
 
     /// Whether it is over for at least one end: nothing but late packets can come.
@@ -396,7 +407,8 @@ impl Conn {
         if turn {
             self.sides[peer].window_peak = self.sides[peer].window.unwrap_or(0);
         }
-        self.sides[side].says(segment, pkt, new, turn);
+        let asked = self.sides[peer].asked;
+        self.sides[side].says(segment, pkt, new, turn, asked);
         if new > 0 {
             self.speaker = Some(pkt.side);
         }

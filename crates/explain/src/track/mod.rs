@@ -3,6 +3,7 @@
 mod conflict;
 mod conn;
 mod heard;
+mod message;
 mod reset;
 mod side;
 mod views;

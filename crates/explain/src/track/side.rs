@@ -1,5 +1,7 @@
 //! One direction of a connection: what its sender has sent so far.
 
+use super::message::Followed;
+use crate::http::{Asked, HttpMessage, Lacks};
 use crate::packet::{Endpoint, Frame, Pkt, ahead};
 use crate::protocol::{self, Protocol};
 use crate::segment::Segment;
@@ -143,8 +145,10 @@ pub struct Dialog {
     pub run: u64,
     /// The first packet of them.
     pub run_start: Option<Pkt>,
-    /// The length of the message, if its head has it.
-    pub promised: Option<u64>,
+    /// The HTTP message that it sent last.
+    pub(super) http: Option<Box<Followed>>,
+    /// What its last HTTP request asked for.
+    pub(super) asked: Asked,
     /// Its run begins an HTTP request whose head is not complete in its first packet, and nothing followed.
     pub is_partial_request: bool,
     /// Segments of the run that begin an HTTP request, or a final answer to one.
@@ -191,7 +195,8 @@ impl Dialog {
         is_unrecognized: false,
         run: 0,
         run_start: None,
-        promised: None,
+        http: None,
+        asked: Asked::Other,
         is_partial_request: false,
         messages: 0,
         runs: 0,
@@ -440,17 +445,18 @@ impl Side {
         }
     }
 
-    /// Takes note of payload: `new` bytes of it. `turn`: the peer was the last to send payload.
-    pub(super) fn says(&mut self, segment: &Segment<'_>, pkt: &Pkt, new: u32, turn: bool) {
+    /// Takes note of payload: `new` bytes of it. `turn`: the peer was the last to send payload. `asked`: what its last request
+    /// was.
+    pub(super) fn says(&mut self, segment: &Segment<'_>, pkt: &Pkt, new: u32, turn: bool, asked: Asked) {
         if new > 0 {
             self.bytes += u64::from(new);
+            self.follow(segment, pkt, turn || self.run_start.is_none(), asked);
             if turn || self.run_start.is_none() {
                 self.run = 0;
                 self.messages = 0;
                 self.runs += 1;
                 self.run_start = Some(*pkt);
                 self.is_partial_request = protocol::is_partial_request(segment.payload, pkt.len);
-                self.promised = protocol::http_size(&segment.payload[..segment.payload.len().min(4096)]);
             }
             self.is_partial_request &= self.run == 0;
             self.run += u64::from(new);
@@ -485,8 +491,36 @@ impl Side {
         if fallen >= 2000 && fallen * 4 >= run { fallen } else { 0 }
     }
 
-    /// Whether its last run is an answer that is not complete, by what its head promised.
+    /// Follows the HTTP message that begins with this payload, or has begun. `turn`: the peer was the last to send payload.
+    fn follow(&mut self, segment: &Segment<'_>, pkt: &Pkt, turn: bool, asked: Asked) {
+        if turn && protocol::http_begins(segment.payload) {
+            self.asked = Asked::of(segment.payload);
+            self.http = Some(Box::new(Followed::new(HttpMessage::new(asked), pkt.seq)));
+        } else if turn && self.http.as_ref().is_some_and(|http| http.lacks(pkt.seq).is_none()) {
+            self.http = None;
+        }
+        if let Some(http) = &mut self.http {
+            http.read(segment.payload, pkt.seq, pkt.len);
+        }
+    }
+
+    /// The end of the data that it sent without a gap.
+    fn data_end(&self) -> u32 {
+        self.fin_seq().filter(|fin| ahead(self.nxt, *fin) > 0).unwrap_or(self.nxt)
+    }
+
+    /// What the HTTP message lacks that it sent last, and how many bytes of it there are.
+    pub fn lacks(&self) -> Option<(u64, Lacks)> {
+        self.http.as_ref()?.lacks(self.data_end())
+    }
+
+    /// Whether the message that it sent last is not complete, by what its head promised.
     pub fn is_cut_short(&self) -> bool {
-        self.promised.is_some_and(|promised| self.run < promised)
+        self.lacks().is_some()
+    }
+
+    /// Whether it is known to be complete.
+    pub fn is_whole(&self) -> bool {
+        self.http.as_ref().is_some_and(|http| http.is_whole(self.data_end()))
     }
 }

@@ -483,8 +483,7 @@ impl Case<'_> {
         if in_flight || server.is_cut_short() || streaming || fallen > 0 {
             return self.cancelled_midway(reset);
         }
-        let known_whole = server.promised.is_some() && !server.is_cut_short();
-        if server.run > 8000 && idle < 2 * SECOND && !known_whole {
+        if server.run > 8000 && idle < 2 * SECOND && !server.is_whole() {
             return self.cancelled_at_length(reset, since);
         }
         let web = server.tls

@@ -16,6 +16,7 @@ mod types;
 mod vantage;
 
 use crate::declared::Declared;
+use crate::http::Lacks;
 use crate::packet::{Frame, ahead};
 use crate::pattern::Context;
 use crate::protocol;
@@ -406,7 +407,31 @@ impl Case<'_> {
         let late: Vec<Frame> =
             self.conn.resets.iter().filter(|r| !r.copy).map(|reset| reset.pkt.frame).collect();
         let draft = if crossed { draft.by_confidence(0.6) } else { draft };
+        let draft = match self.cut_answer() {
+            Some((frame, value, text)) => draft.severity(Severity::Harmful).decisive(frame).evidence(
+                Kind::Payload,
+                Some(frame),
+                value,
+                text,
+            ),
+            None => draft,
+        };
         Some(draft.also_if(!late.is_empty(), Cause::Echo, &late).done())
+    }
+
+    /// The server closed first, within its answer: what that lacks.
+    fn cut_answer(&self) -> Option<(Frame, String, String)> {
+        let server = self.server();
+        let (bytes, lacks) = self.conn.cut_answer()?;
+        let (value, lacks) = match lacks {
+            Lacks::Head => (format!("{bytes} bytes"), "the end of its head".to_owned()),
+            Lacks::Length(size) => {
+                (format!("{bytes} of {size} bytes"), format!("{} bytes of it", size - bytes))
+            }
+            Lacks::LastChunk => (format!("{bytes} bytes"), "its last chunk".to_owned()),
+        };
+        let last = self.side(server).last_data?;
+        Some((last.frame, value, format!("the server closed within its HTTP answer: {lacks} never came")))
     }
 
     /// Whether much time passed in the capture after this.

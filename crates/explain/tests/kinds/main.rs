@@ -561,3 +561,36 @@ fn each_kind_has_its_cause_and_party() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// What a server sends of an answer before it closes, and whether that is harmful.
+#[test]
+fn an_answer_that_ends_before_its_end_is_harmful() {
+    const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    const LENGTH: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345";
+    let judged = |request: &[u8], parts: &[&[u8]], closer: usize| {
+        let mut script = Script::new(Linux, Linux).port(80);
+        script.open().say(C, request).wait(5.0);
+        for part in parts {
+            script.say(S, part).wait(2.0);
+        }
+        script.fin(closer).wait(0.1).fin(1 - closer).wait(0.1).ack(closer);
+        let record = script.records(|_, _| true).remove(0);
+        let text = record["evidence"].as_array().unwrap().iter().find_map(|one| one["text"].as_str());
+        assert!(text.is_some(), "{record:#}");
+        let cut = record["evidence"].to_string().contains("closed within its HTTP answer");
+        let ended = ["cause", "ended_by", "severity"].map(|field| record[field].as_str().unwrap().to_owned());
+        assert_eq!((&*ended[0], &*ended[1]), ("orderly", if closer == S { "server" } else { "client" }));
+        assert_eq!(ended[2] == "harmful", cut, "{record:#}");
+        cut
+    };
+    assert!(judged(REQUEST, &[CHUNKED], S) && judged(REQUEST, &[CHUNKED, b"a0\r\nxx"], S));
+    assert!(
+        judged(REQUEST, &[LENGTH], S) && judged(REQUEST, &[&LENGTH[..30]], S),
+        "by its length, in its head"
+    );
+    assert!(!judged(REQUEST, &[CHUNKED, b"0\r\n\r\n"], S) && !judged(REQUEST, &[LENGTH, b"67890"], S));
+    assert!(!judged(REQUEST, &[ANSWER, ANSWER], S), "two requests were sent at once");
+    assert!(!judged(b"HEAD / HTTP/1.1\r\n\r\n", &[&LENGTH[..39]], S), "the answer to HEAD has no body");
+    assert!(!judged(REQUEST, &[b"HTTP/1.1 200 OK\r\n\r\nup to the end"], S));
+    assert!(!judged(REQUEST, &[LENGTH], C), "the client stopped it");
+}
