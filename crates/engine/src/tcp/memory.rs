@@ -57,6 +57,8 @@ pub(crate) struct Memory {
     held: usize,
     /// The connections that share the CPU cache with their send buffers.
     pub sharers: Sharers,
+    /// The connections that share the path with their windows.
+    pub receivers: Sharers,
     relieved: Option<Instant>,
     /// The place of the connection that is scanned next.
     hand: usize,

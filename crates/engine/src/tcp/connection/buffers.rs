@@ -7,6 +7,7 @@ use crate::tcp::connection::Connection;
 use crate::tcp::handshake::negotiate;
 use crate::tcp::recv::autotune::{MIN_SHARE, useful};
 use crate::tcp::segment::Arrival;
+use crate::time::nanos;
 
 impl Connection {
     /// Data has arrived: samples the age of the echoed timestamp.
@@ -16,13 +17,39 @@ impl Connection {
     }
 
     /// Data has arrived: once per round trip, the receive buffer may grow, up to the size that the application has set.
-    pub(in crate::tcp) fn tune_receive_buffer(&mut self, shared: &Shared, now: Instant) {
+    pub(in crate::tcp) fn tune_receive_buffer(&mut self, shared: &mut Shared, now: Instant) {
         let (srtt, read) = (self.rtt.srtt_nanos(), self.incoming.total_read());
         if let Some(wanted) = self.reading.tune(now, srtt, read, self.mss) {
             let users = self.settings.receive_buffer.map_or(usize::MAX, |limit| limit as usize);
             let max = shared.config.tcp.receive_buffer.min(users);
             self.incoming.raise_limit(wanted.min(max));
         }
+        if self.incoming.limit() > MIN_SHARE && self.settings.receive_buffer.is_none() {
+            self.share_window(shared, now);
+        }
+    }
+
+    /// Limits the window, once per period, while several connections receive much data: they share what one alone could use,
+    /// in equal parts. More would wait in queues of the path, where it delays the others, and each would get a part in
+    /// proportion to its sender's congestion window.
+    ///
+    /// Such a queue makes the RTT longer, so the min RTT counts. Since the path may have become longer, a quarter of what
+    /// the current RTT allows counts too.
+    #[inline(never)]
+    fn share_window(&mut self, shared: &mut Shared, now: Instant) {
+        let receivers = &mut shared.memory.receivers;
+        if !receivers.count(now, &mut self.shared_in[1]) {
+            return;
+        }
+        let limit = match receivers.number() {
+            1 => usize::MAX,
+            number => {
+                let current = self.rtt.srtt_nanos().max(self.reading.rtt());
+                let path = self.min_rtt(now).map_or(current, |min| nanos(min).max(current / 4));
+                (useful(path) / number).max(MIN_SHARE)
+            }
+        };
+        self.rcv.limit_window(limit);
     }
 
     /// Data was acknowledged: raises the send buffer to twice the congestion window, so that there is always data to
@@ -31,7 +58,7 @@ impl Connection {
     #[inline]
     pub(in crate::tcp) fn tune_send_buffer(&mut self, shared: &mut Shared, now: Instant) {
         if self.outgoing.capacity() >= MIN_SHARE {
-            shared.memory.sharers.count(now, &mut self.shared_in);
+            shared.memory.sharers.count(now, &mut self.shared_in[0]);
         }
         let wanted = (self.congestion.window() as usize).saturating_mul(2);
         if wanted > self.send_limit {

@@ -83,7 +83,7 @@ impl Connection {
     }
 
     /// The min RTT of the recent window, including the sample of the handshake.
-    fn min_rtt(&self, now: Instant) -> Option<Duration> {
+    pub(in crate::tcp) fn min_rtt(&self, now: Instant) -> Option<Duration> {
         let handshake = self.cold.losses.handshake_rtt();
         let handshake = handshake.filter(|_| !MinRtt::is_old(now, self.cold.established));
         handshake.into_iter().chain(self.recovery.rack().min_rtt()).min()

@@ -80,8 +80,9 @@ pub(crate) struct Connection {
     pub outgoing: SendRing,
     /// How much of `outgoing` may be used.
     pub send_limit: usize,
-    /// The period in which it was last counted among those that share the cache.
-    pub shared_in: u32,
+    /// The periods in which it was last counted among those that share the cache with their send buffers, and among those
+    /// that share the path with their windows.
+    pub shared_in: [u32; 2],
     pub incoming: RecvBuffer,
     pub reading: RcvBufTuner,
     pub rtt: Rtt,
@@ -213,7 +214,7 @@ impl Connection {
             rcv: Rcv::new(peers, 0, 0, 0, Instant::ZERO),
             outgoing: SendRing::new(0),
             send_limit: 0,
-            shared_in: 0,
+            shared_in: [0; 2],
             incoming: RecvBuffer::new(0, 0),
             reading: RcvBufTuner::new(Instant::ZERO),
             rtt: Rtt::with([0; 3]),
@@ -268,7 +269,7 @@ impl Connection {
         self.search = search;
         self.outgoing = SendRing::new(config.send_buffer);
         self.send_limit = autotune::initial_send_buffer(config);
-        self.shared_in = 0;
+        self.shared_in = [0; 2];
         self.incoming = RecvBuffer::new(
             autotune::initial_receive_buffer(opened.receive_buffer, &opened.settings),
             config.max_ooo_ranges,

@@ -209,7 +209,7 @@ impl Parked {
         connection.rcv = self.rcv();
         connection.outgoing = SendRing::new(self.send_buffer as usize);
         connection.send_limit = self.send_limit as usize;
-        connection.shared_in = 0;
+        connection.shared_in = [0; 2];
         connection.incoming =
             RecvBuffer::after(self.read, self.receive_limit as usize, self.max_ooo as usize);
         connection.reading =
@@ -277,6 +277,7 @@ impl Parked {
             nxt: self.rcv_nxt,
             edge: self.rcv_edge,
             shift: self.rcv_shift,
+            max_field: u16::MAX,
             fin: None,
             last_ack: self.last_ack,
             unacked: 0,

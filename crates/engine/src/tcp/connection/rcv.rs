@@ -25,6 +25,8 @@ pub(crate) struct Rcv {
     pub edge: RcvSeq,
     /// Rcv.Wind.Shift
     pub shift: u8,
+    /// The largest window to advertise, as the value of the window field.
+    pub max_field: u16,
     /// The sequence number of the peer's FIN, once seen; processed if before `nxt`.
     pub fin: Option<RcvSeq>,
     /// Last.ACK.sent of RFC 7323.
@@ -53,6 +55,7 @@ impl Rcv {
             nxt,
             edge: nxt + window,
             shift,
+            max_field: u16::MAX,
             fin: None,
             last_ack: nxt,
             hold: None,
@@ -104,12 +107,17 @@ impl Rcv {
     /// How far the right edge could move if it were advertised now; zero if less than the smaller of a segment and half
     /// the buffer, to avoid silly window syndrome (RFC 9293 section 3.8.6.2.2).
     pub fn growth(&self, ring: &RecvBuffer, mss: u32) -> u32 {
-        let to = self.nxt + ring.room().min(usize::from(u16::MAX) << self.shift) as u32;
+        let to = self.nxt + ring.room().min(usize::from(self.max_field) << self.shift) as u32;
         if !to.after(self.edge) {
             return 0;
         }
         let growth = to - self.edge;
         if growth >= mss.min(ring.bound() as u32 / 2) { growth } else { 0 }
+    }
+
+    /// Limits the window to this many bytes. A window that was advertised is not taken back.
+    pub fn limit_window(&mut self, bytes: usize) {
+        self.max_field = u16::try_from(bytes >> self.shift).unwrap_or(u16::MAX);
     }
 
     /// The right edge that the buffer allows.

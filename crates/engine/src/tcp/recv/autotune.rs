@@ -94,7 +94,7 @@ impl RcvBufTuner {
 
     /// The RTT: the minimum of this and the last round, as a sample includes any time in which the peer had nothing
     /// to send.
-    fn rtt(&self) -> u64 {
+    pub fn rtt(&self) -> u64 {
         self.trip.min(self.min)
     }
 }

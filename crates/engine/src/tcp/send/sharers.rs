@@ -1,12 +1,12 @@
-//! The number of connections that send much data at the same time.
+//! The number of connections that send, or receive, much data at the same time.
 
 use crate::Instant;
 use core::time::Duration;
 
-/// A connection counts if its data was acknowledged in this period or the one before.
+/// A connection counts if its data was acknowledged, or arrived, in this period or the one before.
 const PERIOD: Duration = Duration::from_millis(10);
 
-/// Counts connections with large send buffers whose data is being acknowledged; those that are stalled do not count.
+/// Counts connections with large buffers whose data is being acknowledged, or arrives; those that are stalled do not count.
 #[derive(Debug)]
 pub(crate) struct Sharers {
     /// The number of the period, and its begin.
@@ -24,16 +24,19 @@ impl Default for Sharers {
 }
 
 impl Sharers {
-    /// Data of a connection was acknowledged. `last`: the period in which it was counted last, at first 0.
-    pub fn count(&mut self, now: Instant, last: &mut u32) {
+    /// Data of a connection was acknowledged, or has arrived. `last`: the period in which it was counted last, at first 0.
+    /// Returns whether it was counted now, for the first time in this period.
+    pub fn count(&mut self, now: Instant, last: &mut u32) -> bool {
         let elapsed = now - self.since;
         if elapsed >= PERIOD {
             self.before = if elapsed < 2 * PERIOD { self.counted } else { 0 };
             (self.period, self.since, self.counted) = (self.period.wrapping_add(1).max(1), now, 0);
         }
-        if core::mem::replace(last, self.period) != self.period {
+        let counts = core::mem::replace(last, self.period) != self.period;
+        if counts {
             self.counted += 1;
         }
+        counts
     }
 
     /// Their number, at least 1.
@@ -52,7 +55,9 @@ mod tests {
         let mut last = [0; 8];
         let mut now = Instant::from_millis(5000);
         for _ in 0..40 {
-            last.iter_mut().for_each(|last| sharers.count(now, last));
+            for last in &mut last {
+                sharers.count(now, last);
+            }
             assert_eq!(sharers.number(), 8);
             now += Duration::from_millis(1);
         }

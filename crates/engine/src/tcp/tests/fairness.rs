@@ -34,6 +34,8 @@ impl Streams {
             config.checksums.transmit = TransmitChecksum::None;
             config.checksums.verify = false;
         });
+        // Only the handshakes are delayed: without that there is no RTT sample.
+        pair.delay = Duration::from_micros(20);
         let listener = pair.listen(STREAMS);
         let mut ids = Vec::new();
         for n in 0..STREAMS {
@@ -118,6 +120,49 @@ fn fast_streams_share_the_buffer_that_one_could_use() {
     assert!(min * 2 >= *max, "{held:?}");
     let share = streams.smallest_share();
     assert!(share >= 80, "{share} % of {:?}", streams.received);
+}
+
+impl Streams {
+    /// A sends all that the windows of B allow.
+    fn with_large_send_buffers(mtu: usize, step: Duration) -> Self {
+        let mut streams = Self::new(Duration::ZERO, mtu, step);
+        for (a, _) in &streams.ids {
+            streams.pair.a.tcp(*a).set_send_buffer(Some(4 << 20));
+        }
+        streams
+    }
+
+    fn windows(&mut self) -> Vec<u32> {
+        self.ids.iter().map(|(_, b)| self.pair.b.tcp(*b).info().rcv_wnd).collect()
+    }
+}
+
+/// The same for receivers: what all windows allow waits in the queue of the bottleneck, and each gets a part of the rate in
+/// proportion to its window.
+#[test]
+fn fast_receivers_share_the_window_that_one_could_use() {
+    let mut streams = Streams::with_large_send_buffers(65_520, Duration::from_micros(200));
+    streams.run(Duration::from_millis(200));
+    let windows = streams.windows();
+    assert!(windows.iter().all(|window| (100 << 10..320 << 10).contains(window)), "{windows:?}");
+    streams.received = [0; STREAMS];
+    streams.run(Duration::from_millis(200));
+    let share = streams.smallest_share();
+    assert!(share >= 80, "{share} % of {:?}", streams.received);
+    // One that goes on alone has its whole buffer again.
+    streams.ids.truncate(1);
+    streams.run(Duration::from_millis(60));
+    let windows = streams.windows();
+    assert!(windows[0] > 512 << 10, "{windows:?}");
+}
+
+/// On a long path the windows have to be large, also if it was short when the connections began.
+#[test]
+fn receivers_on_a_long_path_are_not_limited() {
+    let mut streams = Streams::with_large_send_buffers(MTU, STEP);
+    streams.run(Duration::from_millis(4000));
+    let windows = streams.windows();
+    assert!(windows.iter().all(|window| *window > 1 << 20), "{windows:?}");
 }
 
 /// What the next packets of A are, while a bulk stream always has more, and A also has datagrams or replies to send.
