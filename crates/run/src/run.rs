@@ -17,7 +17,8 @@ use lastack::Instant;
 use lastack::link::{Capture, Direction, Link, PcapngWriter, Sink};
 use lastack::{Config, Host};
 use lastack_device::Device;
-use tokio::task::{JoinHandle, LocalSet};
+use tokio::runtime::LocalOptions;
+use tokio::task::JoinHandle;
 
 use crate::attempts::Attempts;
 use crate::budget::{Budget, DESCRIPTORS_HINT};
@@ -170,7 +171,9 @@ fn run(options: Options) -> Result<ExitStatus, Error> {
         true => Resolvers::fixed(plan.resolvers.clone()),
         false => Resolvers::of_file(Path::new(RESOLV_CONF)),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    // Of one thread, to which its tasks belong: a LocalSet would be polled as one task, with all that is waited for beside.
+    let options = LocalOptions::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(options);
     let runtime = runtime.context("cannot start the runtime")?;
     let mut signals = Signals::catch().context("cannot catch signals")?;
     signals.limit(ENDS_WITHIN).context("cannot limit the time for the end (timer_create)")?;
@@ -202,7 +205,9 @@ fn run(options: Options) -> Result<ExitStatus, Error> {
         run.report.warn(kept);
     }
     let serving = attend(&run, served, (ready, until), outputs, &mut signals);
-    let status = LocalSet::new().block_on(&runtime, serving)?;
+    let status = runtime.block_on(serving)?;
+    // Ends what the tasks hold.
+    drop(runtime);
     Ok(conclude(&run, status))
 }
 
