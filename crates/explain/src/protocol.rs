@@ -273,7 +273,9 @@ pub fn clear_alert(data: &[u8]) -> Option<u8> {
 /// Whether data begins with an HTTP request or response (HTTP/1).
 #[must_use]
 pub fn http_begins(data: &[u8]) -> bool {
-    data.starts_with(b"HTTP/1.") || METHODS.iter().any(|method| data.starts_with(method))
+    // Most data begins with something else.
+    data.first().is_some_and(u8::is_ascii_uppercase)
+        && (data.starts_with(b"HTTP/1.") || METHODS.iter().any(|method| data.starts_with(method)))
 }
 
 /// The line of a program that reports an error, if these bytes contain one: SMTP and FTP 4xx and 5xx, HTTP status, SSH,

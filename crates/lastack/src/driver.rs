@@ -54,6 +54,8 @@ pub struct Driver<L> {
     yielded: Option<bool>,
     /// The time of this round.
     now: Instant,
+    /// Whether the link takes the parts of a packet as they are.
+    vectored: bool,
 }
 
 /// The driver's timers.
@@ -112,6 +114,23 @@ struct Arrived {
     events: bool,
 }
 
+/// The result of an attempt to send.
+enum Sent {
+    Packet,
+    /// There was nothing; what is next, if nothing more has been received.
+    Nothing(Option<Next>),
+}
+
+/// What is known when the driver begins to send.
+#[derive(Clone, Copy)]
+struct Sending<'a> {
+    now: Instant,
+    /// Timers are due first.
+    timers: bool,
+    /// The driver sleeps afterwards, until this wakes it.
+    sleeper: Option<&'a Waker>,
+}
+
 /// The next step of a driver with nothing to send.
 enum Next {
     /// Another round.
@@ -126,9 +145,11 @@ enum Next {
 
 impl<L: Link> Driver<L> {
     pub(crate) fn new(shared: Arc<Shared>, link: L) -> Self {
+        let vectored = link.is_vectored();
         Self {
             shared,
             link,
+            vectored,
             packet: Vec::new(),
             alarm: Alarm::default(),
             burst: Burst { limit: 1, full: 0 },
@@ -137,38 +158,41 @@ impl<L: Link> Driver<L> {
         }
     }
 
-    /// Receives packets, handles timers, sends packets. Returns whether there may be more to do.
+    /// Receives packets, handles timers, sends packets. `None`: there may be more to do.
     ///
     /// After events, tasks run before anything is sent: what they send carries the acknowledgments of what they have read,
     /// and the window after it. This saves a packet for each request and response on a new connection, and data is read
     /// while it is in the CPU cache.
-    fn turn(&mut self) -> bool {
+    fn turn(&mut self, waker: &Waker) -> Option<Next> {
+        self.now = self.shared.now();
         for round in 0..ROUNDS {
-            self.now = self.shared.now();
             let more_arrived = match self.yielded.take() {
                 Some(more) => more,
                 None => {
-                    let mut arrived = self.receive();
-                    if round == 0 {
-                        let now = self.now;
-                        arrived.events |= self.shared.with_events(|inner| inner.driver_wakes(now)).1;
-                    } else if arrived.packets == 0 {
-                        return false;
+                    let arrived = self.receive();
+                    if round > 0 && arrived.packets == 0 {
+                        return Some(self.shared.with(|inner| inner.driver_sleeps(waker)));
                     }
                     if arrived.events {
                         self.yielded = Some(arrived.more);
-                        return true;
+                        return None;
                     }
                     arrived.more
                 }
             };
-            let more_to_send = self.transmit(self.now);
+            let sleeper = (!more_arrived).then_some(waker);
+            let (packets, next) = self.transmit(Sending { now: self.now, timers: round == 0, sleeper });
             self.link.flush(self.now);
-            if more_to_send || !more_arrived {
-                return more_to_send;
+            match next {
+                Sent::Packet => return None,
+                Sent::Nothing(Some(next)) => return Some(next),
+                Sent::Nothing(None) => {}
+            }
+            if packets > 0 {
+                self.now = self.shared.now();
             }
         }
-        true
+        None
     }
 
     fn receive(&mut self) -> Arrived {
@@ -189,8 +213,10 @@ impl<L: Link> Driver<L> {
             small += usize::from(self.packet.len() < SMALL);
             self.alarm.moved = true;
             let Self { shared, packet, .. } = self;
-            let (verdict, events) =
-                shared.with_events(|inner| inner.stack.handle_owned_packet(now, packet, received));
+            let (verdict, events) = shared.with_events(|inner| {
+                inner.driver_is_awake();
+                inner.stack.handle_owned_packet(now, packet, received)
+            });
             arrived.events |= events;
             #[cfg(feature = "tracing")]
             crate::trace::verdict(&verdict);
@@ -199,43 +225,58 @@ impl<L: Link> Driver<L> {
         arrived
     }
 
-    fn transmit(&mut self, now: Instant) -> bool {
-        let vectored = self.link.is_vectored();
-        for _ in 0..TRANSMIT_BATCH {
-            let sent = if vectored { self.send_lent(now) } else { self.send_copied(now) };
-            if !sent {
-                return false;
+    /// Sends packets, and returns how many.
+    fn transmit(&mut self, mut sending: Sending<'_>) -> (usize, Sent) {
+        for packets in 0..TRANSMIT_BATCH {
+            let sent = if self.vectored { self.send_lent(sending) } else { self.send_copied(sending) };
+            if let Sent::Nothing(_) = sent {
+                return (packets, sent);
             }
+            sending.timers = false;
         }
-        true
+        (TRANSMIT_BATCH, Sent::Packet)
     }
 
     /// Sends the next packet, if there is one.
-    fn send_copied(&mut self, now: Instant) -> bool {
+    fn send_copied(&mut self, sending: Sending<'_>) -> Sent {
         let Self { shared, link, packet, .. } = self;
-        let transmit = shared.with(|inner| inner.stack.poll_transmit(now, packet));
-        if let Some(transmit) = &transmit {
-            link.send(now, packet, transmit);
+        let sent = shared.with(|inner| {
+            inner.driver_begins(sending);
+            let transmit = inner.stack.poll_transmit(sending.now, packet);
+            transmit.ok_or_else(|| inner.driver_is_done(sending))
+        });
+        match sent {
+            Ok(transmit) => {
+                link.send(sending.now, packet, &transmit);
+                Sent::Packet
+            }
+            Err(nothing) => nothing,
         }
-        transmit.is_some()
     }
 
     /// The same, with data that the link takes from the send buffer, under the lock.
-    fn send_lent(&mut self, now: Instant) -> bool {
+    fn send_lent(&mut self, sending: Sending<'_>) -> Sent {
         let Self { shared, link, packet, .. } = self;
-        let transmit = shared.with(|inner| {
-            let lent = inner.stack.poll_transmit_vectored(now, packet)?;
+        let sent = shared.with(|inner| {
+            inner.driver_begins(sending);
+            let Some(lent) = inner.stack.poll_transmit_vectored(sending.now, packet) else {
+                return Err(inner.driver_is_done(sending));
+            };
             let [first, second] = lent.data;
             let has_data = !(first.is_empty() && second.is_empty());
             if has_data {
-                link.send_vectored(now, [packet, first, second], &lent.transmit);
+                link.send_vectored(sending.now, [packet, first, second], &lent.transmit);
             }
-            Some((lent.transmit, has_data))
+            Ok((lent.transmit, has_data))
         });
-        if let Some((transmit, false)) = &transmit {
-            link.send(now, packet, transmit);
+        match sent {
+            Ok((_, true)) => Sent::Packet,
+            Ok((transmit, false)) => {
+                link.send(sending.now, packet, &transmit);
+                Sent::Packet
+            }
+            Err(nothing) => nothing,
         }
-        transmit.is_some()
     }
 
     /// Waits for the link, a call that has something to send, or a deadline. When ready: another round.
@@ -245,17 +286,23 @@ impl<L: Link> Driver<L> {
         }
         let deadline = deadline.into_iter().chain(self.link.poll_timeout()).min();
         let deadline = deadline.and_then(|at| self.shared.start.checked_add(at.elapsed()));
-        self.alarm.poll(cx, deadline).map(Ok)
+        let now = self.shared.start.checked_add(self.now.elapsed());
+        self.alarm.poll(cx, now.unwrap_or_else(tokio::time::Instant::now), deadline).map(Ok)
     }
 }
 
 impl Alarm {
     /// Ready at the deadline at the latest. Pending without one, unless a timer still runs.
-    fn poll(&mut self, cx: &mut Context<'_>, deadline: Option<tokio::time::Instant>) -> Poll<()> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: tokio::time::Instant,
+        deadline: Option<tokio::time::Instant>,
+    ) -> Poll<()> {
         if !is_armed(&self.timer) && is_armed(&self.next) {
             std::mem::swap(&mut self.timer, &mut self.next);
         }
-        let soon = tokio::time::Instant::now() + SOON;
+        let soon = now + SOON;
         if let Some(timer) = &mut self.timer
             && !timer.is_elapsed()
             && deadline.is_none_or(|at| timer.deadline() <= at)
@@ -295,9 +342,8 @@ impl<L: Link> Unpin for Driver<L> {}
 
 impl<L: Link> Driver<L> {
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let more = self.turn();
-        if !more {
-            let result = match self.shared.with(|inner| inner.driver_sleeps(cx.waker())) {
+        if let Some(next) = self.turn(cx.waker()) {
+            let result = match next {
                 Next::Round => Poll::Ready(Ok(())),
                 Next::Wait(deadline) => self.poll_wait(cx, deadline),
                 Next::End => return Poll::Ready(Ok(())),
@@ -329,7 +375,8 @@ impl<L: Link> Driver<L> {
             return;
         }
         let now = self.shared.now();
-        while self.transmit(now) {}
+        let sending = Sending { now, timers: false, sleeper: None };
+        while let (_, Sent::Packet) = self.transmit(sending) {}
         self.link.flush(now);
     }
 }
@@ -381,12 +428,24 @@ impl<L: Link> Drop for Spawned<L> {
 }
 
 impl Inner {
-    /// The driver was woken at this time.
-    fn driver_wakes(&mut self, now: Instant) {
-        if self.running().is_ok() {
+    /// The driver will send before it sleeps.
+    fn driver_is_awake(&mut self) {
+        if let DriverState::Asleep { .. } = self.driver {
             self.driver = DriverState::Awake;
-            self.stack.handle_timeout(now);
         }
+    }
+
+    /// The driver is about to send: expires what is due.
+    fn driver_begins(&mut self, sending: Sending<'_>) {
+        if sending.timers && self.running().is_ok() {
+            self.driver_is_awake();
+            self.stack.handle_timeout(sending.now);
+        }
+    }
+
+    /// Nothing is left to send.
+    fn driver_is_done(&mut self, sending: Sending<'_>) -> Sent {
+        Sent::Nothing(sending.sleeper.map(|waker| self.driver_sleeps(waker)))
     }
 
     /// The driver has nothing left to send. Checks again and registers its waker under one lock, so that no call in
@@ -424,7 +483,7 @@ mod tests {
                 let mut early = 0;
                 while Instant::now() < deadline {
                     alarm.moved |= moved;
-                    poll_fn(|cx| alarm.poll(cx, Some(deadline))).await;
+                    poll_fn(|cx| alarm.poll(cx, Instant::now(), Some(deadline))).await;
                     early += 1;
                 }
                 assert!(deadline.elapsed() < Duration::from_millis(2), "{millis}");
@@ -438,11 +497,12 @@ mod tests {
         let mut alarm = Alarm::default();
         let deadline = Instant::now() + Duration::from_millis(50);
         alarm.moved = true;
-        poll_fn(|cx| Poll::Ready(alarm.poll(cx, Some(deadline)).is_pending())).await;
-        poll_fn(|cx| Poll::Ready(alarm.poll(cx, Some(deadline)).is_pending())).await;
+        for _ in 0..2 {
+            poll_fn(|cx| Poll::Ready(alarm.poll(cx, Instant::now(), Some(deadline)).is_pending())).await;
+        }
         let idle = async {
             loop {
-                poll_fn(|cx| alarm.poll(cx, None)).await;
+                poll_fn(|cx| alarm.poll(cx, Instant::now(), None)).await;
             }
         };
         assert!(

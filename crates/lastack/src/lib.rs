@@ -167,8 +167,8 @@ pub use raw::RawInterceptor;
 pub use relay::{RelayReport, Relayed, Remote, relay};
 #[cfg(feature = "tokio")]
 pub use tcp::{
-    InterceptedTcp, OwnedReadHalf, OwnedWriteHalf, ReadHalf, ReuniteError, TcpInterceptor, TcpListener,
-    TcpSocket, TcpStream, Watch, WriteHalf,
+    InterceptedTcp, OwnedReadHalf, OwnedWriteHalf, ReadHalf, RelayRead, ReuniteError, TcpInterceptor,
+    TcpListener, TcpSocket, TcpStream, Watch, WriteHalf,
 };
 #[cfg(feature = "tokio")]
 pub use udp::{UdpInterceptor, UdpSocket};

@@ -126,13 +126,39 @@ pub(crate) struct Wakers {
 /// Wakers to be woken or dropped after unlocking.
 #[derive(Debug, Default)]
 pub(crate) struct Due {
-    wake: Vec<Waker>,
-    stale: Vec<Waker>,
+    wake: List,
+    stale: List,
+}
+
+/// Wakers, the first of which needs no allocation. Most calls wake one task at most.
+#[derive(Debug, Default)]
+struct List {
+    first: Option<Waker>,
+    more: Vec<Waker>,
+}
+
+impl List {
+    fn is_empty(&self) -> bool {
+        self.first.is_none() && self.more.is_empty()
+    }
+
+    fn push(&mut self, waker: Waker) {
+        match self.first {
+            None => self.first = Some(waker),
+            Some(_) => self.more.push(waker),
+        }
+    }
+}
+
+impl Extend<Waker> for List {
+    fn extend<I: IntoIterator<Item = Waker>>(&mut self, wakers: I) {
+        wakers.into_iter().for_each(|waker| self.push(waker));
+    }
 }
 
 impl Due {
     pub fn wake(self) {
-        self.wake.into_iter().for_each(Waker::wake);
+        self.wake.first.into_iter().chain(self.wake.more).for_each(Waker::wake);
     }
 
     fn is_empty(&self) -> bool {
@@ -168,7 +194,7 @@ impl<I: Copy + Default + PartialEq> BySlot<I> {
         waiting
     }
 
-    fn take_all(&mut self, into: &mut Vec<Waker>) {
+    fn take_all(&mut self, into: &mut List) {
         for (_, waiting) in std::mem::take(&mut self.0).iter_mut() {
             waiting.take(ALL, |_| true, into);
         }
@@ -196,7 +222,7 @@ struct Waiter {
 
 impl Waiter {
     /// Ends its interest in these, and appends its waker to `into`. Returns whether it waits for nothing any more.
-    fn take(&mut self, interests: Interests, into: &mut Vec<Waker>) -> bool {
+    fn take(&mut self, interests: Interests, into: &mut List) -> bool {
         self.interests &= !interests;
         if self.interests != 0 {
             into.push(self.waker.clone());
@@ -238,17 +264,17 @@ impl Waiting {
     }
 
     /// Ends the interest of the tasks that match in these, and appends their wakers to `into`.
-    fn take(&mut self, interests: Interests, matches: impl Fn(&Waiter) -> bool, into: &mut Vec<Waker>) {
+    fn take(&mut self, interests: Interests, matches: impl Fn(&Waiter) -> bool, into: &mut List) {
         let is_concerned = |waiter: &Waiter| waiter.interests & interests != 0 && matches(waiter);
         let first = self.first.take_if(|waiter| is_concerned(waiter) && waiter.take(interests, into));
         into.extend(first.map(|waiter| waiter.waker));
         if !self.more.is_empty() {
-            let mut partly = Vec::new();
+            let mut partly = List::default();
             let over = self
                 .more
                 .extract_if(.., |waiter| is_concerned(waiter) && waiter.take(interests, &mut partly));
             into.extend(over.map(|waiter| waiter.waker));
-            into.append(&mut partly);
+            into.extend(partly.first.into_iter().chain(partly.more));
         }
     }
 }
@@ -280,6 +306,28 @@ impl Wakers {
             ticket
         });
         self.add(interest, Some(ticket), waker);
+    }
+
+    /// As [`register_poller`](Self::register_poller), for several interests in one connection.
+    pub fn register_poller_of(
+        &mut self,
+        id: ConnId,
+        interests: impl Iterator<Item = Interest> + Clone,
+        waker: &Waker,
+    ) {
+        let Self { connections, due, .. } = self;
+        let waiting = connections.entry(id, id.slot(), due);
+        if let Waiting { first: Some(only), more } = waiting
+            && more.is_empty()
+            && only.ticket.is_none()
+            && only.waker.will_wake(waker)
+        {
+            only.interests |= interests.fold(0, |all, interest| all | interest.bit());
+            return;
+        }
+        for interest in interests {
+            waiting.register(interest.bit(), None, waker, due);
+        }
     }
 
     fn add(&mut self, interest: Interest, ticket: Ticket, waker: &Waker) {
@@ -324,7 +372,7 @@ impl Wakers {
         interest: Interest,
         interests: Interests,
         matches: impl Fn(&Waiter) -> bool,
-        into: impl Fn(&mut Due) -> &mut Vec<Waker>,
+        into: impl Fn(&mut Due) -> &mut List,
     ) {
         let Self { connections, listeners, udp, others, due, .. } = self;
         let waiting = match interest.socket() {

@@ -33,7 +33,9 @@ mod pcapng;
 mod pipe;
 
 use lastack_engine::{Checksums, Config, Instant, Received, Transmit, TransmitChecksum, Verdict};
+use std::cell::RefCell;
 use std::io;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -66,7 +68,7 @@ pub trait Link {
         self.send(now, &packet.concat(), transmit);
     }
 
-    /// Whether [`send_vectored`](Self::send_vectored) passes the parts on without joining them.
+    /// Whether [`send_vectored`](Self::send_vectored) passes the parts on without joining them. It does not change.
     fn is_vectored(&self) -> bool {
         false
     }
@@ -227,6 +229,45 @@ impl<L: Link + ?Sized> Link for Arc<Mutex<L>> {
     }
 }
 
+/// A link shared within a thread, without the cost of a lock for each call.
+impl<L: Link + ?Sized> Link for Rc<RefCell<L>> {
+    fn capabilities(&self) -> Capabilities {
+        self.borrow().capabilities()
+    }
+
+    fn send(&mut self, now: Instant, packet: &[u8], transmit: &Transmit) {
+        self.borrow_mut().send(now, packet, transmit);
+    }
+
+    fn send_vectored(&mut self, now: Instant, packet: [&[u8]; 3], transmit: &Transmit) {
+        self.borrow_mut().send_vectored(now, packet, transmit);
+    }
+
+    fn is_vectored(&self) -> bool {
+        self.borrow().is_vectored()
+    }
+
+    fn recv(&mut self, now: Instant, packet: &mut Vec<u8>) -> Option<Received> {
+        self.borrow_mut().recv(now, packet)
+    }
+
+    fn annotate(&mut self, now: Instant, verdict: &Verdict) {
+        self.borrow_mut().annotate(now, verdict);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.borrow().poll_timeout()
+    }
+
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.borrow_mut().poll_readable(cx)
+    }
+
+    fn flush(&mut self, now: Instant) {
+        self.borrow_mut().flush(now);
+    }
+}
+
 /// Poisoning is ignored: the effect of a panic elsewhere on a link is at worst a lost packet.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -249,6 +290,28 @@ mod tests {
         Capabilities::new(1280).apply(&mut config);
         assert_eq!((config.mtu, config.max_packet), (1280, 1280));
         assert_eq!(config.checksums, Checksums::default());
+    }
+
+    #[test]
+    fn a_link_shared_within_a_thread_is_a_link() {
+        let (near, mut far) = pipe(Capabilities::new(1500));
+        let shared = Rc::new(RefCell::new(near));
+        let mut link = Rc::clone(&shared);
+        let packet = segment("192.0.2.1", "192.0.2.2", b"text");
+        link.send(Instant::ZERO, &packet, &Transmit::default());
+        link.send_vectored(Instant::ZERO, [&packet[..20], &packet[20..], &[]], &Transmit::default());
+        link.flush(Instant::ZERO);
+        assert!(far.poll_readable(&mut noop_context()).is_ready());
+        let mut got = Vec::new();
+        for _ in 0..2 {
+            assert_eq!(far.recv(Instant::ZERO, &mut got), Some(Received::default()));
+            assert_eq!(got, packet);
+        }
+        far.send(Instant::ZERO, &packet, &Transmit::default());
+        far.flush(Instant::ZERO);
+        assert_eq!(link.recv(Instant::ZERO, &mut got), Some(Received::default()));
+        assert_eq!((link.capabilities().mtu, link.is_vectored(), link.poll_timeout()), (1500, false, None));
+        assert_eq!(shared.borrow().stats().sent, 2);
     }
 
     #[test]

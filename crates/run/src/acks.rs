@@ -171,18 +171,22 @@ impl<'a> Acks<'a> {
         !self.is_waiting()
     }
 
-    /// Polls while data waits to be acknowledged, and answers probes. `failed`: takes the error of the host's socket, which
+    /// Polls while data waits to be acknowledged, and answers probes. `ack_wanted`: whether there is one, if that was
+    /// looked at just now, and the task is woken by one. `failed`: takes the error of the host's socket, which
     /// the kernel reports only once.
     pub fn poll(
         &'a self,
         attending: &mut Attending<'a>,
+        mut ack_wanted: Option<bool>,
         failed: &'a Cell<Option<i32>>,
         cx: &mut Context<'_>,
     ) {
         let Attending { look, probe } = attending;
-        while !is_pending(probe, cx)
-            && self.program.poll_ack_wanted(cx).map(|wanted| wanted.is_ok()) == Poll::Ready(true)
-        {
+        let mut is_wanted = |cx: &mut Context<'_>| match ack_wanted.take() {
+            Some(known) => known,
+            None => self.program.poll_ack_wanted(cx).map(|wanted| wanted.is_ok()) == Poll::Ready(true),
+        };
+        while !is_pending(probe, cx) && is_wanted(cx) {
             *probe = Some(Box::pin(self.answer_probe()));
         }
         if self.start_soon.take() {

@@ -13,7 +13,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use lastack::{Cause, End, TcpState, TcpStream};
+use lastack::{Cause, End, RelayRead, TcpState, TcpStream};
 use tokio::io::Interest;
 use tokio::net::TcpStream as HostStream;
 use tokio::time::sleep;
@@ -267,12 +267,13 @@ impl<'a> Relay<'a> {
         let _over = self.program.shutdown_write();
     }
 
-    /// Writes what is readable, and may pass the gate, to the host's socket, in place. 0: there is no room.
-    fn poll_up(&self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, Over>> {
+    /// Writes what is readable, and may pass the gate, to the host's socket, in place. 0: there is no room. Looks at the
+    /// program's side otherwise as well once there is nothing more to be read.
+    fn poll_up(&self, cx: &mut Context<'_>, seen: &mut Seen) -> Poll<Result<Option<usize>, Over>> {
         let left = self.ledger.gate.room(Side::Program, self.ledger.to_remote.get());
         let mark = self.next_mark();
         let mut failed = None;
-        let read = self.program.poll_read_with(cx, |texts| {
+        let mut relayed = self.program.poll_relay_read(cx, |texts| {
             // A write that ends with an urgent byte is one of that byte alone: a part of it could be written otherwise.
             let texts = first(texts, left.min(mark.map_or(usize::MAX, |mark| mark.max(1))));
             self.ledger.course.before(texts[0]);
@@ -295,7 +296,8 @@ impl<'a> Relay<'a> {
                 }
             }
         });
-        match (failed, read) {
+        *seen = Seen::from(&mut relayed);
+        match (failed, relayed.read) {
             (Some(error), _) => Poll::Ready(Err(self.host_failed(&error))),
             (None, Poll::Ready(Err(error))) => Poll::Ready(Err(self.program_failed(&error))),
             (None, Poll::Ready(Ok(bytes))) => Poll::Ready(Ok(bytes)),
@@ -478,6 +480,26 @@ impl<'a> Relay<'a> {
             // The link is gone, because the program's namespace is.
             None => Over::Host(errno(error)),
         }
+    }
+}
+
+/// What a look at the program's side has found beside data.
+#[derive(Debug, Default)]
+struct Seen {
+    /// It has been looked at, and the task is woken by what was not found.
+    looked: bool,
+    /// There is nothing more to be read, and the task is woken by data.
+    drained: bool,
+    /// How it has ended.
+    end: Option<End>,
+    /// The program's kernel waits for an acknowledgment.
+    ack_wanted: bool,
+}
+
+impl From<&mut RelayRead> for Seen {
+    fn from(relayed: &mut RelayRead) -> Self {
+        let RelayRead { drained, ack_wanted, .. } = *relayed;
+        Self { looked: drained || relayed.read.is_pending(), drained, end: relayed.end.take(), ack_wanted }
     }
 }
 

@@ -358,7 +358,7 @@ async fn attend(
     let Outputs { capture, page, screen, .. } = outputs;
     let Served { guest, device, kind, sockets, .. } = served;
     let device = Device::from_fd(kind, device, run.plan.mtu as usize).context("cannot use the device")?;
-    let device = Arc::new(Mutex::new(device));
+    let device = Rc::new(RefCell::new(device));
     if let Some(flight) = &run.flight {
         flight.begin();
     }
@@ -400,7 +400,7 @@ async fn attend(
     for warning in run.seen.lock().uncarried.warnings() {
         run.report.warn(warning);
     }
-    let dropped = device.lock().unwrap_or_else(PoisonError::into_inner).dropped();
+    let dropped = device.borrow_mut().dropped();
     run.report.count(|summary| summary.dropped += dropped.sent + dropped.received + run.ports.dropped());
     if let (Some(writer), Some(output)) = (writer, capture) {
         finish(run, &writer, &output);
@@ -499,18 +499,13 @@ fn config(plan: &Plan) -> Config {
 }
 
 /// The device, with the capture around it if requested, and the injected faults around both.
-fn link(
-    run: &Run,
-    device: Arc<Mutex<Device>>,
-    writer: Option<Writer>,
-    page: Option<Page>,
-) -> Box<dyn Link + Send> {
+fn link(run: &Run, device: Rc<RefCell<Device>>, writer: Option<Writer>, page: Option<Page>) -> Box<dyn Link> {
     let seen = run.seen.clone();
     if let Some(writer) = &writer {
         run.comments.write_to(writer.clone());
     }
     let captures = Captures { file: writer, flight: run.flight.clone() };
-    let link: Box<dyn Link + Send> = if captures.is_empty() {
+    let link: Box<dyn Link> = if captures.is_empty() {
         Box::new(Tap::new(device, seen))
     } else {
         run.comments.connect(Box::new(captures.clone()));

@@ -1,12 +1,31 @@
 //! Control of acknowledgments, errors and silence for relays, so that the peer sees the state of the whole path.
 
+use super::stream::take_with;
+use crate::error::tcp_error;
+use crate::shared::Inner;
 use crate::tcp::TcpStream;
 use crate::wakers::Interest;
-use lastack_engine::{InitialNumbers, Tcp, TcpError};
+use lastack_engine::{End, InitialNumbers, Tcp, TcpError};
 use lastack_wire::icmp::IcmpError;
 use std::io;
 use std::net::IpAddr;
+use std::panic::resume_unwind;
 use std::task::{Context, Poll};
+use tokio::task::coop;
+
+/// What [`TcpStream::poll_relay_read`] has found.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct RelayRead {
+    /// The result of [`TcpStream::poll_read_with`].
+    pub read: Poll<io::Result<Option<usize>>>,
+    /// Everything was read, and the task is woken for more: another call now would find nothing.
+    pub drained: bool,
+    /// How the connection has ended. It is looked at unless more can be read.
+    pub end: Option<End>,
+    /// The peer needs a held-back acknowledgment. It is looked at unless more can be read.
+    pub ack_wanted: bool,
+}
 
 /// For relays.
 impl TcpStream {
@@ -84,6 +103,53 @@ impl TcpStream {
     /// As [`ack_wanted`](Self::ack_wanted).
     pub fn poll_ack_wanted(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll(cx, Interest::Acknowledge(self.id), is_ack_wanted)
+    }
+
+    /// Does at once what [`poll_read_with`](Self::poll_read_with), [`poll_closed`](Self::poll_closed) and
+    /// [`poll_ack_wanted`](Self::poll_ack_wanted) do, for a relay, which waits for all three. The task is woken for each of
+    /// them that is not ready, once there is nothing more to be read.
+    ///
+    /// `read` runs under the lock of the host, as that of `poll_read_with`.
+    pub fn poll_relay_read(&self, cx: &mut Context<'_>, read: impl FnOnce([&[u8]; 2]) -> usize) -> RelayRead {
+        let mut relayed = RelayRead { read: Poll::Pending, drained: false, end: None, ack_wanted: false };
+        let Poll::Ready(budget) = coop::poll_proceed(cx) else { return relayed };
+        let mut panic = None;
+        self.host.shared().with(|inner| {
+            let Some(mut tcp) = inner.stack.tcp(self.id) else {
+                relayed.read = Poll::Ready(Err(inner.gone()));
+                return;
+            };
+            let taken = take_with(&mut tcp, read, &mut panic);
+            relayed.read = taken.map_err(|error| tcp_error(error, tcp.end()));
+            // To look at a connection that has ended would take its error.
+            relayed.drained = matches!(relayed.read, Poll::Ready(Ok(Some(1..))))
+                && tcp.end().is_none()
+                && tcp.poll_readable().is_pending();
+            if relayed.drained || relayed.read.is_pending() {
+                self.attend(inner, cx, &mut relayed);
+            }
+        });
+        if relayed.read.is_ready() {
+            budget.made_progress();
+        }
+        panic.map_or(relayed, |panic| resume_unwind(panic))
+    }
+
+    /// Nothing can be read: looks at the rest, and registers the task.
+    fn attend(&self, inner: &mut Inner, cx: &mut Context<'_>, relayed: &mut RelayRead) {
+        if let (true, Err(error)) = (relayed.read.is_pending(), inner.running()) {
+            relayed.read = Poll::Ready(Err(error));
+            return;
+        }
+        let Some(tcp) = inner.stack.tcp(self.id) else { return };
+        relayed.end = tcp.end().cloned();
+        relayed.ack_wanted = tcp.ack_wanted();
+        let interests = [
+            Some(Interest::Read(self.id)),
+            relayed.end.is_none().then_some(Interest::End(self.id)),
+            (!relayed.ack_wanted).then_some(Interest::Acknowledge(self.id)),
+        ];
+        inner.wakers.register_poller_of(self.id, interests.into_iter().flatten(), cx.waker());
     }
 
     /// From now on nothing is sent to the peer, and everything that it sends is ignored except a reset, as if the

@@ -12,6 +12,7 @@ mod split;
 mod stream;
 mod watch;
 
+pub use hold::RelayRead;
 pub(crate) use intercept::Intercepted;
 pub use intercept::{InterceptedTcp, TcpInterceptor};
 pub use listener::TcpListener;

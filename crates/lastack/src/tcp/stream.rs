@@ -591,7 +591,7 @@ fn lend(tcp: &Tcp<'_>, buf: &mut ReadBuf<'_>) -> usize {
 
 /// A panic of `read` is stored in `panic`, to be resumed outside the lock: `read` has only seen borrowed bytes, and
 /// the stack is unchanged.
-fn take_with(
+pub(super) fn take_with(
     tcp: &mut Tcp<'_>,
     read: impl FnOnce([&[u8]; 2]) -> usize,
     panic: &mut Option<Box<dyn Any + Send>>,

@@ -29,6 +29,46 @@ fn poll_once<F: Future>(future: Pin<&mut F>) -> (Poll<F::Output>, Arc<Count>) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_relay_is_woken_by_data_by_a_wanted_acknowledgment_and_by_the_end() {
+    let (client, server) = hosts();
+    let (mut near, far, _listener) = connection(&client, &server).await;
+    far.hold_acks().unwrap();
+    let count = Arc::<Count>::default();
+    let waker = Waker::from(count.clone());
+    let look = |take: usize| far.poll_relay_read(&mut Context::from_waker(&waker), |_| take);
+    let woken = || count.0.swap(0, Ordering::SeqCst);
+
+    let nothing = look(0);
+    assert!(nothing.read.is_pending() && !nothing.drained && nothing.end.is_none() && !nothing.ack_wanted);
+    near.write_all(b"four").await.unwrap();
+    time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(woken(), 1, "data");
+    let part = look(1);
+    assert!(matches!(part.read, Poll::Ready(Ok(Some(1)))) && !part.drained, "more is left");
+    let rest = look(3);
+    assert!(matches!(rest.read, Poll::Ready(Ok(Some(3)))) && rest.drained);
+
+    time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(woken(), 1, "retransmitted, as it is not acknowledged");
+    let wanted = look(0);
+    assert!(wanted.read.is_pending() && wanted.ack_wanted);
+    far.acknowledge(4, false).unwrap();
+    assert!(!look(0).ack_wanted);
+
+    near.write_all(b"more").await.unwrap();
+    time::sleep(Duration::from_millis(1)).await;
+    assert!(look(4).drained);
+    assert_eq!(woken(), 1);
+    near.abort();
+    time::sleep(Duration::from_millis(1)).await;
+    assert_eq!(woken(), 1, "one task, which waits for data and for the end");
+    let reset = look(0);
+    assert!(matches!(reset.read, Poll::Ready(Err(_))), "{reset:?}");
+    assert!(matches!(look(0).read, Poll::Ready(Ok(None))), "the error is reported once");
+    assert!(far.end().is_some());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dropped_accept_loses_no_connection() {
     let (client, server) = hosts();
     let listener = TcpListener::bind(&server, (SERVER, 80)).unwrap();

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use lastack::Cause;
 use tokio::time::sleep;
 
-use super::{GRACE, Over, Relay, Side, TURN};
+use super::{GRACE, Over, Relay, Seen, Side, TURN};
 use crate::acks::Attending;
 
 /// A future that exists for a while only.
@@ -71,7 +71,7 @@ impl<'a> Running<'a> {
         Self {
             relay,
             up: Up::Data,
-            down: Down { waits: WaitsFor::Room, turn: 0 },
+            down: Down { waits: WaitsFor::Data, turn: 0 },
             attending: Attending::default(),
             rare: None,
         }
@@ -84,7 +84,8 @@ impl<'a> Running<'a> {
         if let Some(errno) = relay.failed.get() {
             return Poll::Ready(Some(Over::Host(errno)));
         }
-        for result in [self.up.poll(relay, cx), self.down.poll(relay, cx)] {
+        let mut seen = Seen::default();
+        for result in [self.up.poll(relay, &mut seen, cx), self.down.poll(relay, cx)] {
             if let Poll::Ready(Err(over)) = result {
                 return Poll::Ready(Some(over));
             }
@@ -92,10 +93,11 @@ impl<'a> Running<'a> {
         if self.up.is_done() && self.down.is_done() {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(over) = self.poll_ends(cx) {
+        if let Poll::Ready(over) = self.poll_ends(&mut seen, cx) {
             return Poll::Ready(Some(over));
         }
-        relay.acks.poll(&mut self.attending, &relay.failed, cx);
+        let ack_wanted = seen.looked.then_some(seen.ack_wanted);
+        relay.acks.poll(&mut self.attending, ack_wanted, &relay.failed, cx);
         match relay.failed.get() {
             Some(errno) => Poll::Ready(Some(Over::Host(errno))),
             None => Poll::Pending,
@@ -103,7 +105,7 @@ impl<'a> Running<'a> {
     }
 
     /// Ready when either side has ended, other than cleanly, or the program has released its socket.
-    fn poll_ends(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
+    fn poll_ends(&mut self, seen: &mut Seen, cx: &mut Context<'_>) -> Poll<Over> {
         let relay = self.relay;
         // A read reports an error.
         let reads = matches!(self.down.waits, WaitsFor::Data);
@@ -116,12 +118,17 @@ impl<'a> Running<'a> {
                 return Poll::Ready(over);
             }
         }
-        match relay.program.poll_closed(cx) {
-            Poll::Ready(Ok(end)) if end.cause != Cause::Orderly => {
-                return Poll::Ready(Over::Program(Box::new(end)));
-            }
-            // The directions see this themselves.
-            _ => {}
+        let end = match seen.looked {
+            true => seen.end.take(),
+            false => match relay.program.poll_closed(cx) {
+                Poll::Ready(Ok(end)) => Some(end),
+                // The directions see an error themselves.
+                _ => None,
+            },
+        };
+        // They see an orderly end as well.
+        if let Some(end) = end.filter(|end| end.cause != Cause::Orderly) {
+            return Poll::Ready(Over::Program(Box::new(end)));
         }
         if self.up.is_done() {
             let rare = self.rare.get_or_insert_default();
@@ -152,7 +159,7 @@ impl<'a> Running<'a> {
                     sleep(GRACE.saturating_sub(relay.ledger.course.age())).await;
                 }
                 Over::Program(_) => {
-                    relay.patiently(|cx| up.poll(relay, cx)).await;
+                    relay.patiently(|cx| up.poll(relay, &mut Seen::default(), cx)).await;
                     relay.deliver_to_remote().await;
                     relay.reset_remote();
                 }
@@ -182,14 +189,19 @@ impl<'a> Up<'a> {
         matches!(self, Self::Done)
     }
 
-    fn poll(&mut self, relay: &'a Relay<'a>, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+    fn poll(
+        &mut self,
+        relay: &'a Relay<'a>,
+        seen: &mut Seen,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Over>> {
         let gate = &relay.ledger.gate;
         loop {
             let passed = relay.ledger.to_remote.get();
             let is_open = || gate.room(Side::Program, passed) > 0;
             *self = match self {
                 Self::Data if !is_open() => Self::Gate(Box::pin(gate.left(Side::Program, passed))),
-                Self::Data => match ready!(relay.poll_up(cx))? {
+                Self::Data => match ready!(relay.poll_up(cx, seen))? {
                     // A fault has closed the gate meanwhile.
                     Some(0) if !is_open() => Self::Data,
                     Some(0) => {
@@ -198,6 +210,9 @@ impl<'a> Up<'a> {
                     }
                     Some(bytes) => {
                         relay.passed_up(bytes);
+                        if seen.drained {
+                            return Poll::Pending;
+                        }
                         Self::Data
                     }
                     None => {
@@ -275,7 +290,7 @@ impl<'a> Down<'a> {
             let segment = relay.program.info().map_or(1, |info| info.mss.max(1)) as usize;
             self.turn = TURN - TURN % segment.min(TURN);
         }
-        self.waits = WaitsFor::Room;
+        self.waits = WaitsFor::Data;
         match relay.pass_down(left.min(self.turn)) {
             Ok(Some(0)) => {
                 // A reset that was reported to another call shows as an end of stream.
@@ -288,7 +303,8 @@ impl<'a> Down<'a> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            Ok(_) => {}
+            Ok(None) => self.waits = WaitsFor::Room,
+            Ok(Some(_)) => {}
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => return Poll::Ready(Err(relay.host_failed(&error))),
         }
