@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use lastack::{Cause as EngineCause, End, EndedBy, LikelyCause, Rule, TcpState, TcpStream};
+use lastack::{Cause as EngineCause, End, EndedBy, LikelyCause, Rule, TcpInfo, TcpState, TcpStream};
 use lastack_wire::icmp::IcmpError;
 
 use super::attributes::Attributes;
@@ -242,7 +242,7 @@ impl ConnectionReport {
     pub fn prolong(&self, record: &mut Record, program: &TcpStream, has_all: bool) {
         record.ended = self.opened.after(self.opened.clock.elapsed());
         record.state = Some(peer_state(program.end().map_or_else(|| program.state(), |end| end.state)));
-        self.figures_of_program(record, program);
+        self.figures_of_program(record, program, program.info().ok().as_ref());
         if has_all {
             record.bytes.received = self.ledger.to_program.get();
             record.lost.unread = 0;
@@ -465,11 +465,12 @@ impl ConnectionReport {
             true => Outstanding::default(),
             false => outstanding(host, ledger.fin_sent.get()).unwrap_or_default(),
         };
-        let from_program = program.info().map_or(0, |info| info.bytes_received);
+        let info = program.info().ok();
+        let from_program = info.as_ref().map_or(0, |info| info.bytes_received);
         record.bytes.sent = ledger.to_remote.get().saturating_sub(waiting.total());
         record.lost.unsent = waiting.unsent + from_program.saturating_sub(ledger.to_remote.get());
         record.lost.unacked = waiting.unacked;
-        self.figures_of_program(record, program);
+        self.figures_of_program(record, program, info.as_ref());
         record.facts.order = match (record.outcome, record.by) {
             (Outcome::Reset, By::Remote) => self.order_at_remote(record, waiting, host),
             (Outcome::Aborted, By::Program) => self.order_at_program(record),
@@ -478,13 +479,13 @@ impl ConnectionReport {
     }
 
     /// The bytes delivered to the program, and lost on the way to it.
-    fn figures_of_program(&self, record: &mut Record, program: &TcpStream) {
+    fn figures_of_program(&self, record: &mut Record, program: &TcpStream, info: Option<&TcpInfo>) {
         let ledger = &self.ledger;
-        let to_program = match (program.end(), program.info()) {
+        let to_program = match (info, program.end()) {
             // A closed connection has its counts of lost data; a live one reports what is in flight.
-            (Some(end), Ok(_)) => end.lost.unsent + end.lost.unacked,
-            (None, Ok(info)) => (info.unsent + info.unacked) as u64,
-            (_, Err(_)) => 0,
+            (Some(_), Some(end)) => end.lost.unsent + end.lost.unacked,
+            (Some(info), None) => (info.unsent + info.unacked) as u64,
+            (None, _) => 0,
         };
         record.bytes.received = ledger.to_program.get().saturating_sub(to_program);
         record.lost.unread = ledger.from_remote.get().saturating_sub(record.bytes.received);

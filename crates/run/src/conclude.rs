@@ -171,7 +171,9 @@ impl Run {
             record.context.name = self.name_of(record.remote.ip());
         }
         let flow = Flow::new(record.proto, record.local, record.remote);
-        self.screened.borrow_mut().remove(&flow);
+        if record.proto == Proto::Udp {
+            self.screened.borrow_mut().remove(&flow);
+        }
         let seen_as = record.context.seen_as.unwrap_or(record.remote);
         let seen = Flow { remote: seen_as, ..flow };
         let effect = self.inject.leave(&seen);

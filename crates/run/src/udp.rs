@@ -49,6 +49,8 @@ pub struct Flows {
     max_mappings: usize,
     /// Descriptors were taken from other flows.
     crowded: Cell<bool>,
+    /// Memory for a group of datagrams, one after the other.
+    joined: Cell<Vec<u8>>,
 }
 
 /// Relays every datagram of the program, until the link ends.
@@ -61,6 +63,7 @@ pub async fn serve(run: Rc<Run>, host: &Host) -> io::Result<Infallible> {
         published: RefCell::default(),
         max_mappings: (run.budget.limit() / 2).clamp(4, 65_536),
         crowded: Cell::default(),
+        joined: Cell::default(),
         run,
     });
     let following = flows.clone();
@@ -161,14 +164,6 @@ impl Flows {
         }
         let shape =
             Shape { segment_size: (group.len() > 1).then_some(first.payload.len() as u16), ip: first.ip };
-        let joined: Vec<u8>;
-        let payload = match group {
-            [one] => &one.payload[..],
-            _ => {
-                joined = group.iter().flat_map(|datagram| &datagram.payload).copied().collect();
-                &joined
-            }
-        };
         if mapping.would_evict(first.local) {
             // What is known about the remotes belongs to their records.
             while let Some(queued) = mapping.socket.queued_error() {
@@ -183,8 +178,20 @@ impl Flows {
                 .note(Some("sent with TTL 0: for members in the program's own network only".to_owned()));
         }
         let destination = self.run.destination(first.local, to);
-        match mapping.send(to, (&destination, first.local), payload, shape) {
-            Ok(()) => account.sent(payload.len(), group.len()),
+        let mut joined = self.joined.take();
+        let payload = match group {
+            [one] => &one.payload[..],
+            _ => {
+                joined.clear();
+                group.iter().for_each(|datagram| joined.extend_from_slice(&datagram.payload));
+                &joined
+            }
+        };
+        let bytes = payload.len();
+        let sent = mapping.send(to, (&destination, first.local), payload, shape);
+        self.joined.set(joined);
+        match sent {
+            Ok(()) => account.sent(bytes, group.len()),
             Err(error) if error.kind() == ErrorKind::WouldBlock || is_dropped(&error) => {
                 self.run.report.count(|summary| summary.dropped += group.len() as u64);
             }

@@ -50,7 +50,7 @@ enum Up<'a> {
 /// From the remote to the program, up to the remote's FIN.
 struct Down<'a> {
     waits: WaitsFor<'a>,
-    /// Max bytes of a turn, in whole segments, so that it does not end in a small one; 0: not known yet.
+    /// Max bytes of a turn; 0: there was no whole one yet.
     turn: usize,
 }
 
@@ -286,12 +286,9 @@ impl<'a> Down<'a> {
     /// Passes up to `left` bytes on. Pending: the turn is over, and the tasks that are ready run first. (Unlike with
     /// tokio's `yield_now`, no events are looked for first, which is a system call.)
     fn pass(&mut self, relay: &'a Relay<'a>, left: usize, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
-        if self.turn == 0 {
-            let segment = relay.program.info().map_or(1, |info| info.mss.max(1)) as usize;
-            self.turn = TURN - TURN % segment.min(TURN);
-        }
+        let turn = if self.turn == 0 { TURN } else { self.turn };
         self.waits = WaitsFor::Data;
-        match relay.pass_down(left.min(self.turn)) {
+        match relay.pass_down(left.min(turn)) {
             Ok(Some(0)) => {
                 // A reset that was reported to another call shows as an end of stream.
                 if let Some(errno) = relay.failed.get() {
@@ -299,7 +296,12 @@ impl<'a> Down<'a> {
                 }
                 self.waits = WaitsFor::Fin(Box::pin(relay.ledger.gate.fin(Side::Remote)));
             }
-            Ok(Some(bytes)) if bytes == self.turn => {
+            Ok(Some(bytes)) if bytes == turn => {
+                if self.turn == 0 {
+                    // In whole segments, so that a turn does not end in a small one.
+                    let segment = relay.program.info().map_or(1, |info| info.mss.max(1)) as usize;
+                    self.turn = TURN - TURN % segment.min(TURN);
+                }
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
