@@ -194,7 +194,7 @@ fn the_supervisor_is_protected_before_the_program_runs() {
 /// Everything that a run could leave, in process, network and mount namespaces of the test's own.
 const LEAVE: &str = r#"
 mount -t tmpfs none "$TMPDIR"
-left() { echo "$(ls -d /proc/[0-9]* | wc -l) processes, $(ip -o link | wc -l) links, $(ls -A "$TMPDIR" | wc -l) files, $(wc -l < /proc/mounts) mounts"; }
+left() { set -- /proc/[0-9]*; echo "$# processes, $(ip -o link | wc -l) links, $(ls -A "$TMPDIR" | wc -l) files, $(wc -l < /proc/mounts) mounts"; }
 before=$(left)
 for i in $(seq 40); do $lastack run -q -- true || echo failed; done
 for i in $(seq 50); do { $lastack run -q -- sh -c 'sleep 0.1 & exit 7'; [ $? = 7 ] || echo failed; } & done; wait
