@@ -20,7 +20,9 @@ use crate::host::{Failure, Said};
 use crate::live::{INTERVAL, Shot, Shown};
 use crate::proxy::Refused;
 use crate::reached::Sent;
-use crate::report::{Began, By, Bytes, IcmpSaid, Order, Outcome, Path, Proto, Rates, Record, peer_state};
+use crate::report::{
+    Began, By, Bytes, IcmpSaid, Lost, Order, Outcome, Path, Proto, Rates, Record, peer_state,
+};
 
 /// The hint for an attempt to reach the host's loopback.
 pub const LOOPBACK_HINT: &str =
@@ -229,13 +231,18 @@ impl ConnectionReport {
         };
         record.facts = self.ledger.facts();
         self.figures(&mut record, program, host);
-        if over.is_none() && self.ledger.program_fin.get() && self.ledger.remote_fin.get() {
-            let missing = if record.lost.total() > 0 { "data" } else { "a FIN" };
-            record.note = Some(format!("both had closed, and {missing} had not arrived yet"));
-        }
+        self.note_what_had_not_arrived(over.is_none(), &mut record);
         record.context.path = path;
         self.measured(&mut record);
         record
+    }
+
+    /// If the connection was open, and both sides had closed.
+    fn note_what_had_not_arrived(&self, open: bool, record: &mut Record) {
+        if open && self.ledger.program_fin.get() && self.ledger.remote_fin.get() {
+            let missing = if record.lost.total() > 0 { "data" } else { "a FIN" };
+            record.note = Some(format!("both had closed, and {missing} had not arrived yet"));
+        }
     }
 
     /// The program's side went on alone for a while. `has_all`: it has acknowledged all data.
@@ -329,8 +336,13 @@ impl ConnectionReport {
         record
     }
 
-    /// It was relayed between two sockets; `None`: it was still open at the end of the run.
-    pub fn joined(&self, over: Option<&Result<(), Parted>>) -> Record {
+    /// It was relayed between two sockets, the program's and this host's; `over`: `None`: it was still open at the end of the
+    /// run.
+    pub fn joined(
+        &self,
+        over: Option<&Result<(), Parted>>,
+        sockets: Option<(&tokio::net::TcpStream, &tokio::net::TcpStream)>,
+    ) -> Record {
         let mut record = match over {
             None => self.open(TcpState::Established),
             Some(Ok(())) => self.orderly(),
@@ -360,7 +372,15 @@ impl ConnectionReport {
         };
         let ledger = &self.ledger;
         record.bytes = Bytes { sent: ledger.to_remote.get(), received: ledger.to_program.get() };
+        if let Some((program, host)) = sockets {
+            let left = |socket, fin| outstanding(socket, fin).unwrap_or_default();
+            let (up, down) = (left(host, ledger.program_fin.get()), left(program, ledger.remote_fin.get()));
+            record.bytes.sent = record.bytes.sent.saturating_sub(up.total());
+            record.bytes.received = record.bytes.received.saturating_sub(down.total());
+            record.lost = Lost { unsent: up.unsent, unacked: up.unacked, unread: down.total() };
+        }
         record.facts = ledger.facts();
+        self.note_what_had_not_arrived(over.is_none(), &mut record);
         self.measured(&mut record);
         record
     }

@@ -168,17 +168,9 @@ impl Course {
             self.tls.set(is_tls(begin));
             self.http2.set(begin.starts_with(b"PRI * HTTP/2"));
         }
-        let now = self.moved(from, bytes, pieces);
+        let now = self.moved(from, bytes, pieces, late);
         let meter = if from == Side::Program { &self.sent } else { &self.received };
         meter.add(bytes, now);
-        if late {
-            let counter =
-                if from == Side::Program { &self.late_from_program } else { &self.late_from_remote };
-            if counter.get() == 0 {
-                self.late_alert.set(is_alert(begin));
-            }
-            counter.set(counter.get() + bytes as u64);
-        }
     }
 
     /// Sets what is done when the program announces a port for the remote to connect to, as FTP does (RFC 959, RFC 2428).
@@ -197,7 +189,7 @@ impl Course {
     }
 
     /// The same, without rates. The pieces are empty if the data is not read. Returns the time.
-    pub fn moved(&self, from: Side, bytes: usize, pieces: [&[u8]; 2]) -> Moment {
+    pub fn moved(&self, from: Side, bytes: usize, pieces: [&[u8]; 2], late: bool) -> Moment {
         let now = Moment::now();
         if bytes == 0 {
             return now;
@@ -216,7 +208,19 @@ impl Course {
         self.run.set(self.run.get().saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX)));
         self.last.set(Some(now));
         self.last_side.set(from);
+        if late {
+            self.add_late(from, bytes, begin);
+        }
         now
+    }
+
+    /// The other side had closed.
+    fn add_late(&self, from: Side, bytes: usize, begin: &[u8]) {
+        let counter = if from == Side::Program { &self.late_from_program } else { &self.late_from_remote };
+        if counter.get() == 0 {
+            self.late_alert.set(is_alert(begin));
+        }
+        counter.set(counter.get() + bytes as u64);
     }
 
     /// Follows the response that begins here, or has begun. `before`: what came before; `turn`: from the other side.

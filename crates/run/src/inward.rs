@@ -522,7 +522,7 @@ async fn by_loopback(run: &Run, (client, from): (TcpStream, SocketAddr), to: Soc
     // The client has one already.
     let Some(more) = live.unless_closing(run.budget.acquire(DESCRIPTORS - 1)).await else {
         [&program, &client].into_iter().for_each(reset);
-        return run.record(account.joined(None));
+        return run.record(account.joined(None, None));
     };
     let slot = (slot, more).1;
     let joint = Joint { program, host: client, flow, faults };

@@ -154,8 +154,17 @@ impl RelayStats {
 
     /// Data of this side is relayed: all of it, in two pieces.
     fn data(&self, from: Side, pieces: [&[u8]; 2]) {
-        let late = if from == Side::Program { self.remote_fin.get() } else { self.program_fin.get() };
-        self.course.data(from, pieces, late);
+        self.course.data(from, pieces, self.is_late(from));
+    }
+
+    /// The same, of data that passes between two sockets. The pieces are empty if it is not read.
+    pub fn moved_between_sockets(&self, from: Side, bytes: usize, pieces: [&[u8]; 2]) {
+        self.course.moved(from, bytes, pieces, self.is_late(from));
+    }
+
+    /// Whether data of this side comes after the other has closed.
+    fn is_late(&self, from: Side) -> bool {
+        if from == Side::Program { self.remote_fin.get() } else { self.program_fin.get() }
     }
 }
 

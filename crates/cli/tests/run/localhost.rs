@@ -26,6 +26,37 @@ fn refusals_on_its_own_loopback_are_reported() {
     }
 }
 
+/// What is sent after the server has closed is lost: the program gets a reset, and the report says what was lost.
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn data_that_a_closed_server_refuses_is_lost_over_a_mapped_port_too() {
+    require_all();
+    let script = "import select, socket, sys\n\
+                  s = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n\
+                  s.sendall(b'question')\n\
+                  while s.recv(100): pass\n\
+                  s.sendall(b'x' * 500)\n\
+                  p = select.poll()\np.register(s, select.POLLERR)\nprint(bool(p.poll(20000)))\n";
+    for (host, gateway) in FAMILIES {
+        let server = Server::new(host, 2, |mut stream: TcpStream| {
+            let mut question = [0; 8];
+            std::io::Read::read_exact(&mut stream, &mut question).unwrap();
+            stream.write_all(b"answer").unwrap();
+        });
+        let port = server.port().to_string();
+        let ended = |options: &[&str], to: &str| {
+            let ran = lastack(options, &["python3", "-c", script, to, &port]);
+            assert_eq!(String::from_utf8_lossy(&ran.output.stdout), "True\n", "{ran:?}");
+            let fields = ["outcome", "by", "cause", "severity", "late"];
+            fields.map(|field| ran.connection()[field].clone())
+        };
+        let mapped = ended(&["--map-localhost", &port], host);
+        assert_eq!(mapped, ended(&["--host-loopback"], gateway));
+        assert_eq!(mapped[2..], ["data-after-close".into(), "harmful".into(), serde_json::json!(500)]);
+        server.join();
+    }
+}
+
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
 fn a_mapped_port_ends_connections_as_the_host_does() {

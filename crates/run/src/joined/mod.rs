@@ -6,9 +6,11 @@ mod faulty;
 pub use faulty::{gone, hinder};
 
 use std::cell::Cell;
+use std::future::pending;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd};
+use std::pin::pin;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -22,6 +24,7 @@ use tokio::time::sleep;
 use crate::account::ConnectionReport;
 use crate::budget::Slot;
 use crate::closing::Live;
+use crate::host::socket::outstanding;
 use crate::host::urgent;
 use crate::inject::{Flow, Parting, Plan as Faults};
 use crate::relay::{RelayStats, Side};
@@ -97,16 +100,22 @@ impl Joint {
             () = slot.evicted() => Some(Err(Parted::Evicted)),
             () = live.closing() => None,
         };
+        let over = match over {
+            Some(Ok(())) => settle(&program, &host, live, slot).await,
+            other => other,
+        };
         faults.count_at_end(&run.inject, &flow, &account.ledger.gate, false);
         if let Some(Err(Parted::Injected(Parting::HalfOpen { acknowledges }))) = over {
             let met = Box::pin(faulty::lose_remote(acknowledges, &program, host, live)).await;
             // A program that has sent nothing since does not know: its connection is open.
-            run.record(account.joined(over.as_ref().filter(|_| met)));
+            run.record(account.joined(over.as_ref().filter(|_| met), None));
             return reset(&program);
         }
-        run.record(account.joined(over.as_ref()));
+        run.record(account.joined(over.as_ref(), Some((&program, &host))));
         match over {
             Some(Ok(())) => {}
+            // The kernel completes the close alone.
+            None if account.ledger.program_fin.get() && account.ledger.remote_fin.get() => {}
             Some(Err(Parted::Injected(Parting::Reset(to)))) => {
                 Box::pin(faulty::part(to, program, host, live)).await
             }
@@ -140,8 +149,63 @@ async fn join(program: &TcpStream, host: &TcpStream, ledger: &RelayStats) -> Res
         ledger.closed(Side::Remote);
         Ok(())
     };
-    tokio::try_join!(up, down).map(|_| ())
+    let (mut up, mut down) = (pin!(up), pin!(down));
+    // Of a side that has closed nothing is read any more: only its error shows that it refuses the other's data.
+    tokio::select! {
+        over = &mut up => {
+            over?;
+            tokio::select! { over = down => over, failed = trouble(program, Side::Program) => Err(failed) }
+        }
+        over = &mut down => {
+            over?;
+            tokio::select! { over = up => over, failed = trouble(host, Side::Remote) => Err(failed) }
+        }
+    }
 }
+
+/// Waits until a socket has an error.
+async fn trouble(socket: &TcpStream, side: Side) -> Parted {
+    loop {
+        if socket.ready(Interest::ERROR).await.is_err() {
+            return pending().await;
+        }
+        if let Ok(Some(error)) = socket.take_error() {
+            return Parted::failed(side, &error);
+        }
+        // It was reported to another call.
+        let _forgotten = socket.try_io(Interest::ERROR, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+    }
+}
+
+/// Both FINs were passed on: waits until all data is acknowledged, or refused. `None`: it is not, and lastack waits no longer.
+async fn settle(
+    program: &TcpStream,
+    host: &TcpStream,
+    live: &Live,
+    slot: &Slot,
+) -> Option<Result<(), Parted>> {
+    let mut pause = SETTLE_FIRST;
+    loop {
+        for (socket, side) in [(host, Side::Remote), (program, Side::Program)] {
+            if let Ok(Some(error)) = socket.take_error() {
+                return Some(Err(Parted::failed(side, &error)));
+            }
+        }
+        let left = |socket| outstanding(socket, false).map_or(0, |left| left.total());
+        if left(program) + left(host) == 0 {
+            return Some(Ok(()));
+        }
+        tokio::select! {
+            () = sleep(pause) => pause = (pause * 2).min(SETTLE_MAX),
+            () = slot.evicted() => return None,
+            () = live.closing() => return None,
+        }
+    }
+}
+
+/// Polling of whether the data has arrived: first delay, and maximum.
+const SETTLE_FIRST: Duration = Duration::from_millis(1);
+const SETTLE_MAX: Duration = Duration::from_millis(100);
 
 /// Passes the urgent byte on. Returns how many bytes were passed; `None`: it has not arrived yet. 0: the stream has ended
 /// before it.
@@ -199,7 +263,7 @@ async fn carry(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(failed(source)(error)),
         };
-        ledger.course.moved(source, taken, [&[]; 2]);
+        ledger.moved_between_sockets(source, taken, [&[]; 2]);
         let mut left = taken;
         while left > 0 {
             match to.try_io(Interest::WRITABLE, || splice(&reader, to, left)) {
