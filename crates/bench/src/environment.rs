@@ -30,6 +30,8 @@ pub enum Kind {
     Veth,
     /// lastack behind a TUN device.
     TunLastack,
+    /// The same, with data read into a buffer of the server's instead of in place.
+    TunCopied,
     /// lastack behind a TUN device with two queues, a stack and a thread for each.
     TunQueues,
     /// smoltcp behind a TUN device.
@@ -56,6 +58,7 @@ impl Kind {
             Self::Loopback => "loopback",
             Self::Veth => "veth",
             Self::TunLastack | Self::RunLastack | Self::MapLastack => "lastack",
+            Self::TunCopied => "lastack, `AsyncRead`",
             Self::TunQueues => "lastack, two queues",
             Self::TunSmoltcp => "smoltcp",
             Self::TunBare => "bare peer",
@@ -231,6 +234,7 @@ impl Environment {
             }
             Kind::Veth => veth(programs),
             Kind::TunLastack => tun(kind, programs, "lastack", variables),
+            Kind::TunCopied => tun(kind, programs, "copied", variables),
             Kind::TunQueues => tun(kind, programs, "queues", variables),
             Kind::TunSmoltcp => tun(kind, programs, "smoltcp", variables),
             Kind::TunBare => tun(kind, programs, "bare", variables),

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use environment::{Kind, Programs};
+use stacks::lastack::Reads;
 use work::Work;
 
 #[derive(Parser)]
@@ -50,7 +51,7 @@ enum Command {
     /// Serve behind a TUN device.
     #[command(hide = true)]
     Stack {
-        /// lastack, queues, smoltcp, bare or free.
+        /// lastack, copied, queues, smoltcp, bare or free.
         name: String,
         /// The network namespace of the client.
         namespace: PathBuf,
@@ -111,7 +112,8 @@ fn main() -> Result<()> {
                 "smoltcp" => stacks::smoltcp::serve(),
                 "bare" => stacks::bare::serve(),
                 "queues" => stacks::lastack::serve_queues(2),
-                _ => stacks::lastack::serve(),
+                "copied" => stacks::lastack::serve(Reads::Copied),
+                _ => stacks::lastack::serve(Reads::InPlace),
             }
         }
         Command::Compare(arguments) => compare(&arguments),

@@ -75,7 +75,10 @@ impl Report<'_> {
              kernel needs over loopback and over veth together: the two hops of a program behind `lastack run`. The *free \
              peer* is a TCP end on a TUN device that neither checks nor retransmits, with one hop to a socket. The *bare peer* \
              is a loop that reads a packet from a TUN device and writes the answer, without a stack, state or timers: no \
-             stack behind that device is faster. Where a mark is not met, [limits.md](limits.md) says why.\n\n\
+             stack behind that device is faster. Behind a TUN device lastack's server reads bulk data in place \
+             (`TcpStream::read_with`): the data is copied once, from the kernel into a packet, as the kernel copies it once \
+             into the buffer of a server over veth. With *`AsyncRead`* it is copied a second time, into a buffer of the \
+             server's. Where a mark is not met, [limits.md](limits.md) says why.\n\n\
              Before the rounds {} transfers were compared byte by byte; during the rounds both ends of each read, and the \
              length.\n\n",
             self.seconds,
@@ -290,7 +293,9 @@ fn against(against: Against, row: &Row) -> String {
 fn network(kind: Kind) -> String {
     let name = kind.name();
     match kind {
-        Kind::TunLastack | Kind::TunQueues | Kind::TunSmoltcp | Kind::TunBare => format!("TUN, {name}"),
+        Kind::TunLastack | Kind::TunCopied | Kind::TunQueues | Kind::TunSmoltcp | Kind::TunBare => {
+            format!("TUN, {name}")
+        }
         Kind::MapLastack | Kind::MapPasta => format!("mapped ports, {name}"),
         _ => format!("run, {name}"),
     }

@@ -49,12 +49,13 @@ pub struct Group {
 
 use Against::{BestPeer, CpuOf, Delivery, Fairness, Floor, OneStream, Peer};
 use Kind::{
-    Loopback, MapLastack, MapPasta, RunFree, RunLastack, RunPasta, RunSlirp, TunBare, TunLastack, TunQueues,
-    TunSmoltcp, Veth,
+    Loopback, MapLastack, MapPasta, RunFree, RunLastack, RunPasta, RunSlirp, TunBare, TunCopied, TunLastack,
+    TunQueues, TunSmoltcp, Veth,
 };
 use Layout::{Anywhere, OneCpu, TwoCpus};
 
 const TUN_BULK: &[Kind] = &[TunLastack, Veth];
+const TUN_UP: &[Kind] = &[TunLastack, TunCopied, Veth];
 const QUEUES: &[Kind] = &[TunQueues, TunLastack];
 const TUN_SMALL: &[Kind] = &[TunLastack, TunSmoltcp, TunBare, Veth];
 const RUN_BULK: &[Kind] = &[RunLastack, RunPasta, RunSlirp, RunFree];
@@ -86,9 +87,9 @@ fn tun() -> Group {
     let download = |streams| Work::Download { streams };
     let upload = |streams| Work::Upload { streams };
     let rows = vec![
-        row("kernel to stack", upload(1), TwoCpus, TUN_BULK, &[(Peer(Veth), 1.2)]),
+        row("kernel to stack", upload(1), TwoCpus, TUN_UP, &[(Peer(Veth), 1.2)]),
         row("stack to kernel", download(1), TwoCpus, TUN_BULK, &[(Peer(Veth), 1.1)]),
-        row("kernel to stack, 8 streams", upload(8), TwoCpus, TUN_BULK, &[(Peer(Veth), 0.95)]),
+        row("kernel to stack, 8 streams", upload(8), TwoCpus, TUN_UP, &[(Peer(Veth), 0.95)]),
         row("stack to kernel, 8 streams", download(8), TwoCpus, TUN_BULK, &[(Peer(Veth), 0.95)]),
         row("ping-pong of 1 byte", Work::PingPong, OneCpu, TUN_SMALL, &[(Peer(TunSmoltcp), 1.0)]),
         row("connect + close", Work::Connect, OneCpu, TUN_SMALL, &[(Peer(TunSmoltcp), 1.1)]),

@@ -1,4 +1,6 @@
 //! lastack's sockets for tokio, on one thread.
+//!
+//! Bulk data is read in place, as a relay would (`TcpStream::read_with`), or into a buffer (`AsyncRead`).
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -12,14 +14,23 @@ use super::{INTERFACE, SERVER, configure};
 use crate::pattern::{self, Checker};
 use crate::work::{Request, port};
 
+/// Where bulk data is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// In the buffers of the stack.
+    InPlace,
+    /// In a buffer of the server's, which it is copied into.
+    Copied,
+}
+
 /// Serves in this network namespace until it is killed.
-pub fn serve() -> Result<()> {
+pub fn serve(reads: Reads) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let fd = tun::create(INTERFACE)?;
         configure(1500)?;
         let host = Host::spawn(Config::new([SERVER.into()]), Tun::from_fd(fd, 1500)?);
-        listen(&host)?;
+        listen(&host, reads)?;
         println!("ready");
         std::future::pending::<Result<()>>().await
     })
@@ -36,7 +47,7 @@ pub fn serve_queues(queues: usize) -> Result<()> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let driver = tokio::spawn(driver);
-                listen(&host)?;
+                listen(&host, Reads::InPlace)?;
                 ready.send(())?;
                 Ok(driver.await??)
             })
@@ -53,9 +64,12 @@ pub fn serve_queues(queues: usize) -> Result<()> {
     Ok(())
 }
 
-fn listen(host: &Host) -> io::Result<()> {
+fn listen(host: &Host, reads: Reads) -> io::Result<()> {
     each(host, port::SOURCE, source)?;
-    each(host, port::SINK, sink)?;
+    match reads {
+        Reads::InPlace => each(host, port::SINK, sink_in_place)?,
+        Reads::Copied => each(host, port::SINK, sink)?,
+    }
     each(host, port::ECHO, echo)?;
     each(host, port::CLOSE, close)
 }
@@ -101,6 +115,23 @@ async fn sink(mut stream: TcpStream) -> io::Result<()> {
             bytes => checker.receive(&buffer[..bytes]),
         }
     }
+    confirm(stream, &checker).await
+}
+
+async fn sink_in_place(mut stream: TcpStream) -> io::Result<()> {
+    let request = request(&mut stream).await?;
+    let mut checker = Checker::new(request.thorough);
+    let mut receive = |parts: [&[u8]; 2]| {
+        for part in parts {
+            checker.receive(part);
+        }
+        parts[0].len() + parts[1].len()
+    };
+    while stream.read_with(&mut receive).await?.is_some() {}
+    confirm(stream, &checker).await
+}
+
+async fn confirm(mut stream: TcpStream, checker: &Checker) -> io::Result<()> {
     let verdict = match checker.finish() {
         Ok(length) => length.to_le_bytes().to_vec(),
         Err(wrong) => wrong.into_bytes(),
