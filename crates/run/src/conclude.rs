@@ -195,11 +195,13 @@ impl Run {
             Cause::ProxyFailed => record.by = By::Host,
             _ => {}
         }
+        record.end_before_reset();
         record.note_what_is_known();
         self.comments.end(record.local, seen_as, || record.reason());
         // A fault may have had no effect: the packets alone do not show that.
         if record.outcome != Outcome::Orderly
             || record.verdict().cause != Cause::Orderly
+            || record.verdict().also.is_some()
             || record.is_trouble()
             || !record.context.injected.is_empty()
         {

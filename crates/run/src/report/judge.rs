@@ -101,6 +101,7 @@ pub fn judge(record: &Record) -> Verdict {
         (Outcome::Orderly, _) if record.lost.total() > 0 => {
             verdict(Cause::Orderly).severity(Severity::Harmful)
         }
+        (Outcome::Orderly, _) if reset_came_after(record) => verdict(Cause::Orderly).also(Cause::Echo),
         (Outcome::Orderly, _) => verdict(Cause::Orderly),
         (Outcome::Idle, _) => datagrams(record),
         (Outcome::Open, _) if stopped_reading(record) => verdict(Cause::ClientCancelled).also(Cause::Open),
@@ -118,6 +119,12 @@ pub fn judge(record: &Record) -> Verdict {
         },
     };
     verdict.with_missing(record)
+}
+
+/// Both sides had closed, and everything had arrived when a reset came ([`Record::end_before_reset`]).
+fn reset_came_after(record: &Record) -> bool {
+    use lastack_engine::Rule::{PeerRstAfterFin, PeerRstAfterFins, PeerRstExact};
+    matches!(record.rule, Some(PeerRstAfterFins | PeerRstAfterFin | PeerRstExact))
 }
 
 /// The program has closed a connection of its own, and only what it did not read any more is lost.
@@ -264,8 +271,11 @@ fn after_own_close(record: &Record) -> Verdict {
     };
     let undelivered = lost.total() - discarded;
     let verdict = |cause, severity| Verdict { cause, severity, lost, late, ..Verdict::new(record, cause) };
+    // The other side closed first, and this one's FIN was the answer.
+    let answered_fin = others_fin && facts.first_fin.is_some_and(|first| first != record.by);
     match late + discarded {
         _ if undelivered > 0 => verdict(Cause::DataAfterClose, Severity::Harmful),
+        0 if answered_fin => verdict(Cause::Orderly, Severity::Benign),
         _ if discarded == 0 && (facts.late_alert || facts.tls && late <= SHORT) => {
             verdict(Cause::CloseNotifyRace, Severity::Benign)
         }
@@ -273,8 +283,9 @@ fn after_own_close(record: &Record) -> Verdict {
         0 if closer_is_client && !others_fin => {
             verdict(Cause::ClientCancelled, Severity::Benign).also(Cause::DataAfterClose)
         }
-        // Both had closed, or the other side's FIN arrived at a closed socket: all data had arrived.
-        0 => verdict(Cause::Orderly, Severity::Benign),
+        // All data had arrived.
+        0 if others_fin => verdict(Cause::Orderly, Severity::Benign),
+        0 => verdict(Cause::Abort, Severity::Benign),
         // The reading side has gone away, and discards what comes.
         rest if closer_is_client && rest <= SHORT => verdict(Cause::DataAfterClose, Severity::Benign),
         _ if closer_is_client => {
@@ -435,6 +446,29 @@ mod tests {
             assert_eq!(cause(&record), ("client-cancelled", "benign"), "{by:?}");
             record.facts.fin = Fins { program: true, remote: true };
             assert_eq!(cause(&record), ("orderly", "benign"), "{by:?}");
+            record.context.inward = !record.context.inward;
+            (record.facts.fin, record.facts.talk) = (closed, last(by, Duration::ZERO));
+            assert_eq!(cause(&record), ("abort", "benign"), "the server: {by:?}");
+        }
+    }
+
+    #[test]
+    fn a_connection_that_both_had_closed_is_orderly_though_a_reset_came() {
+        for first in [By::Program, By::Remote] {
+            let fin = Fins { program: true, remote: true };
+            let facts = Facts { fin, first_fin: Some(first), tls: first == By::Program, ..facts() };
+            let rule = Some(lastack_engine::Rule::PeerRstAfterFins);
+            let mut record = Record { rule, ..reset(By::Remote, facts) };
+            record.end_before_reset();
+            assert_eq!((record.outcome, record.by), (Outcome::Orderly, first));
+            let verdict = record.verdict();
+            assert_eq!((verdict.cause, verdict.also), (Cause::Orderly, Some(Cause::Echo)));
+            assert_eq!(verdict.severity, Severity::Benign);
+            // With data that was lost it is a reset.
+            let mut lossy = Record { rule, ..reset(By::Remote, record.facts.clone()) };
+            (lossy.lost.unacked, lossy.facts.late_from_program) = (500, 500);
+            lossy.end_before_reset();
+            assert_eq!((lossy.outcome, lossy.verdict().cause), (Outcome::Reset, Cause::DataAfterClose));
         }
     }
 

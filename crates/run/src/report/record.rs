@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use lastack_causes::Severity;
+use lastack_causes::{Cause, Severity};
 use lastack_engine::{End, Ended, EndedBy, Instant, OpenConnection, Origin, Rule, TcpState};
 use lastack_explain::Lacks;
 use lastack_wire::icmp::IcmpError;
@@ -385,6 +385,17 @@ impl Record {
     /// Whether the report mentions it in any case.
     pub fn is_trouble(&self) -> bool {
         self.verdict().severity > Severity::Benign || self.context.would_deny.is_some()
+    }
+
+    /// A reset that came after both sides had closed and everything had arrived did not end the connection: that was over,
+    /// in order.
+    pub fn end_before_reset(&mut self) {
+        let reset = matches!(self.outcome, Outcome::Reset | Outcome::Aborted);
+        if let Some(first) = self.facts.first_fin.filter(|_| reset && self.verdict().cause == Cause::Orderly)
+        {
+            (self.outcome, self.by, self.host_errno) = (Outcome::Orderly, first, None);
+            self.note = Some("a reset came after both sides had closed: nothing was lost".to_owned());
+        }
     }
 
     /// If an answer was missing when it was closed, or the order of a reset and data matters, the note says so.
