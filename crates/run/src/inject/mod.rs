@@ -8,6 +8,7 @@ mod gate;
 mod help;
 mod kinds;
 mod packets;
+mod replies;
 mod rule;
 mod select;
 mod sockets;

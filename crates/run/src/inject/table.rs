@@ -10,6 +10,7 @@ use lastack_engine::Instant;
 use lastack_wire::{IpPacket, TcpFlags, TcpHeader, UdpHeader, ip};
 use tokio::sync::Notify;
 
+use super::replies::Replies;
 use super::rule::{FaultRule, Kind, Seq};
 use super::select::Direction;
 use crate::report::Proto;
@@ -49,6 +50,8 @@ struct State {
     swallowed: u64,
     /// Datagrams to the program that were lost or damaged.
     lost: u64,
+    /// Replies to pings of which there are copies.
+    replies: Replies,
     /// The time of the last packet, since the run began.
     last: Option<Duration>,
 }
@@ -122,6 +125,8 @@ pub(super) struct Look<'a> {
     pub tcp: Option<&'a TcpHeader>,
     pub data: usize,
     pub len: usize,
+    /// The sequence number of a ping.
+    pub ping: Option<u16>,
 }
 
 /// The treatment of a packet.
@@ -150,6 +155,7 @@ pub(super) fn look<'a>(packet: &[u8], up: bool, header: &'a mut TcpHeader) -> Op
     // The first fragment of a datagram stands for all: without it, the others are dropped.
     let first = |parsed: &IpPacket<'_>| parsed.fragment.is_none_or(|fragment| fragment.offset == 0);
     let parsed = IpPacket::parse(packet).ok().filter(first)?;
+    let mut ping = None;
     let (proto, src_port, dst_port, tcp, data) = match parsed.header.protocol {
         ip::TCP => {
             let data = header.read(parsed.payload).ok()?.len();
@@ -160,7 +166,8 @@ pub(super) fn look<'a>(packet: &[u8], up: bool, header: &'a mut TcpHeader) -> Op
             (Proto::Udp, udp.src_port, udp.dst_port, false, data.len())
         }
         ip::ICMP | ip::ICMPV6 => {
-            let ident = echo(parsed.header.protocol, up, parsed.payload)?;
+            let (ident, seq) = echo(parsed.header.protocol, up, parsed.payload)?;
+            ping = Some(seq);
             let (src_port, dst_port) = if up { (ident, 0) } else { (0, ident) };
             (Proto::Udp, src_port, dst_port, false, parsed.payload.len())
         }
@@ -168,19 +175,20 @@ pub(super) fn look<'a>(packet: &[u8], up: bool, header: &'a mut TcpHeader) -> Op
     };
     let (src, dst) = ((parsed.header.src, src_port).into(), (parsed.header.dst, dst_port).into());
     let (local, remote) = if up { (src, dst) } else { (dst, src) };
-    Some(Look { flow: Flow { proto, local, remote }, tcp: tcp.then_some(&*header), data, len: packet.len() })
+    let flow = Flow { proto, local, remote };
+    Some(Look { flow, tcp: tcp.then_some(&*header), data, len: packet.len(), ping })
 }
 
-/// The identifier of an echo request of the program, or of a reply to it.
-fn echo(protocol: u8, up: bool, message: &[u8]) -> Option<u16> {
-    let (&[kind, _, _, _, high, low], _) = message.split_first_chunk()?;
+/// The identifier and the sequence number of an echo request of the program, or of a reply to it.
+fn echo(protocol: u8, up: bool, message: &[u8]) -> Option<(u16, u16)> {
+    let (&[kind, _, _, _, ident @ .., high, low], _) = message.split_first_chunk::<8>()?;
     let expected = match (protocol, up) {
         (ip::ICMP, true) => 8,
         (ip::ICMP, false) => 0,
         (_, true) => 128,
         (_, false) => 129,
     };
-    (kind == expected).then(|| u16::from_be_bytes([high, low]))
+    (kind == expected).then(|| (u16::from_be_bytes(ident), u16::from_be_bytes([high, low])))
 }
 
 /// The packets to which the rules of a flow are applied.
@@ -355,9 +363,13 @@ impl Table {
                 break;
             }
         }
-        if look.tcp.is_none() && (treatment.lost.is_some() || treatment.damage.is_some()) {
-            let counter = if up { &mut state.swallowed } else { &mut state.lost };
-            *counter += 1;
+        let delivered = treatment.lost.is_none() && treatment.damage.is_none();
+        let copied = |fault: &Fault| matches!(self.rules[fault.rule].kind, Kind::Duplicate(_));
+        match look.ping.filter(|_| !up && state.faults.iter().any(copied)) {
+            Some(seq) => state.lost = state.lost.saturating_add_signed(state.replies.count(seq, delivered)),
+            None if look.tcp.is_some() || delivered => {}
+            None if up => state.swallowed += 1,
+            None => state.lost += 1,
         }
         treatment
     }
@@ -498,7 +510,7 @@ mod tests {
 
     /// Treats a segment with this amount of data.
     fn treat(table: &mut Table, flow: Flow, up: bool, tcp: &TcpHeader, data: usize) -> Treatment {
-        let look = Look { flow, tcp: Some(tcp), data, len: data + 40 };
+        let look = Look { flow, tcp: Some(tcp), data, len: data + 40, ping: None };
         table.treat(&look, up, NOW, Duration::ZERO)
     }
 
@@ -506,7 +518,7 @@ mod tests {
     fn a_black_hole_opens_after_so_many_bytes() {
         let (mut table, flow) = table(&["blackhole:after=100:direction=down"]);
         let divided = |table: &Table, tcp: &TcpHeader, data: usize| {
-            table.division(&Look { flow, tcp: Some(tcp), data, len: data + 40 }, false)
+            table.division(&Look { flow, tcp: Some(tcp), data, len: data + 40, ping: None }, false)
         };
         let first = segment(8, TcpFlags::ACK);
         assert_eq!(
@@ -532,12 +544,25 @@ mod tests {
     fn datagrams_that_do_not_reach_the_program_are_counted() {
         for (rule, swallowed, lost) in [("loss=100%:direction=down", 0, 2), ("blackhole", 1, 2)] {
             let (mut table, flow) = table(&[rule]);
-            let look = Look { flow, tcp: None, data: 10, len: 38 };
+            let look = Look { flow, tcp: None, data: 10, len: 38, ping: None };
             for (number, up) in [true, false, false].into_iter().enumerate() {
                 table.treat(&look, up, NOW, Duration::from_secs(number as u64));
             }
             let last = Some(Duration::from_secs(2));
             assert_eq!(table.leave(&flow), Effect { rules: BTreeSet::from([0]), swallowed, lost, last });
+        }
+    }
+
+    #[test]
+    fn a_lost_reply_of_which_a_copy_arrives_is_not_counted() {
+        // Requests of which a fault makes copies have several replies; others do not, and the second is to another request.
+        for (fault, lost) in [("duplicate=100%:direction=up", 0), ("delay=1ms:direction=up", 2)] {
+            let (mut table, flow) = table(&[fault, "loss=100%:direction=down:until=1s"]);
+            for (number, seq) in [(0, 1), (0, 2), (5, 1), (5, 2)] {
+                let look = Look { flow, tcp: None, data: 8, len: 36, ping: Some(seq) };
+                table.treat(&look, false, NOW, Duration::from_secs(number));
+            }
+            assert_eq!(table.leave(&flow).lost, lost, "{fault}");
         }
     }
 
@@ -563,7 +588,7 @@ mod tests {
         let ack = segment(1, TcpFlags::ACK);
         assert_eq!(treat(&mut table, flow, true, &ack, 900).lost, None);
         assert_eq!(treat(&mut table, flow, true, &ack, 1400).lost, Some(0));
-        let look = Look { flow, tcp: Some(&ack), data: 10, len: 50 };
+        let look = Look { flow, tcp: Some(&ack), data: 10, len: 50, ping: None };
         let at =
             |table: &mut Table, seconds| table.treat(&look, true, NOW, Duration::from_secs(seconds)).lost;
         assert_eq!([at(&mut table, 4), at(&mut table, 5), at(&mut table, 7)], [None, Some(1), None]);
