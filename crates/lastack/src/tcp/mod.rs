@@ -1,6 +1,7 @@
 //! TCP sockets.
 
 mod buffers;
+mod ends;
 mod hold;
 mod intercept;
 mod listener;

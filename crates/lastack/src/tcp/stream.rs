@@ -3,6 +3,7 @@
 use crate::Host;
 use crate::error::{connect_error, gone, tcp_error};
 use crate::shared::Inner;
+use crate::tcp::ends::Ends;
 use crate::tcp::socket::Options;
 use crate::wakers::{Interest, Wait};
 use lastack_engine::{ConnId, End, Tcp, TcpError, TcpInfo, TcpState};
@@ -31,13 +32,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub struct TcpStream {
     pub(super) host: Host,
     pub(super) id: ConnId,
-    pub(super) local: SocketAddr,
-    pub(super) remote: SocketAddr,
+    pub(super) ends: Ends,
 }
 
 impl TcpStream {
     pub(super) fn new(host: Host, id: ConnId, local: SocketAddr, remote: SocketAddr) -> Self {
-        Self { host, id, local, remote }
+        Self { host, id, ends: Ends::new(local, remote) }
     }
 
     /// Opens a connection to `remote` and waits until it is established.
@@ -103,7 +103,7 @@ impl TcpStream {
     /// # Errors
     /// None.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.local)
+        Ok(self.ends.local())
     }
 
     /// The address of the peer, also after the end of the connection.
@@ -111,7 +111,7 @@ impl TcpStream {
     /// # Errors
     /// None.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        Ok(self.remote)
+        Ok(self.ends.remote())
     }
 
     /// The state of RFC 9293 section 3.3.2.

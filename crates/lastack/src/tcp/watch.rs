@@ -61,8 +61,8 @@ pub struct Watch {
 impl TcpStream {
     /// An observer of this connection that outlives the stream.
     pub fn watch(&self) -> Watch {
-        let (id, flow) = (self.id, FourTuple { local: self.local, remote: self.remote });
-        Watch::new(self.host.shared_arc(), id, flow)
+        let flow = FourTuple { local: self.ends.local(), remote: self.ends.remote() };
+        Watch::new(self.host.shared_arc(), self.id, flow)
     }
 }
 
