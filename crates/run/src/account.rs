@@ -247,7 +247,7 @@ impl ConnectionReport {
 
     /// The program's side went on alone for a while. `has_all`: it has acknowledged all data.
     pub fn prolong(&self, record: &mut Record, program: &TcpStream, has_all: bool) {
-        record.ended = self.opened.after(self.opened.clock.elapsed());
+        record.ended = self.opened.after(self.opened.clock().elapsed());
         record.state = Some(peer_state(program.end().map_or_else(|| program.state(), |end| end.state)));
         self.figures_of_program(record, program, program.info().ok().as_ref());
         if has_all {
@@ -389,7 +389,7 @@ impl ConnectionReport {
     fn measured(&self, record: &mut Record) {
         let course = &self.ledger.course;
         let first = course.received.first();
-        record.context.first_received = first.map(|first| first.since(self.opened.clock.into()));
+        record.context.first_received = first.map(|first| first.since(self.opened.clock().into()));
         record.context.rates = Rates { sent: course.sent.rate(), received: course.received.rate() };
     }
 
@@ -543,6 +543,11 @@ impl ConnectionReport {
 }
 
 impl ConnectionReport {
+    /// The program's end and the other.
+    pub fn ends(&self) -> &Ends {
+        &self.ends
+    }
+
     /// The program's end.
     pub fn local(&self) -> SocketAddr {
         self.ends.both().0
@@ -586,7 +591,7 @@ impl Shown for ConnectionReport {
             sent: ledger.to_remote.get(),
             received: ledger.to_program.get(),
             path,
-            opened: self.opened.clock,
+            opened: self.opened.clock(),
         }
     }
 }

@@ -23,9 +23,9 @@ use crate::relay::{Boxed, RelayStats};
 
 /// Polling of the host's kernel for the remote's acknowledgments: first delay after a write; it backs off.
 const FIRST_LOOK: Duration = Duration::from_millis(4);
-/// The max of the first delay: it doubles each time the remote has answered with data before it is over, as it does in an
-/// exchange of requests and responses. Linux delays its ACKs as long in such an exchange.
-const MAX_FIRST_LOOK: Duration = Duration::from_millis(64);
+/// How often the first delay doubles at most: it does each time the remote has answered with data before it is over, as
+/// in an exchange of requests and responses. Linux delays its ACKs as long in such an exchange.
+const MAX_DOUBLED: u8 = 4;
 /// The first delay once data flows in one direction only, and the kernel reported no acknowledgment when polled: a remote
 /// on this machine acknowledges as soon as it has read.
 const SOON: Duration = Duration::from_millis(1);
@@ -42,12 +42,21 @@ const FRESH: Duration = Duration::from_secs(1);
 /// From this delay on ICMP errors are checked as well.
 const SOFT_ERRORS: Duration = Duration::from_millis(64);
 
-/// The acknowledgment state of a connection's data.
-#[derive(Debug)]
-pub struct Acks<'a> {
-    program: &'a TcpStream,
-    host: &'a HostStream,
-    ledger: &'a RelayStats,
+/// The two sides of a relayed connection, and what it counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Sides<'a> {
+    /// The program's side.
+    pub program: &'a TcpStream,
+    /// The host's socket.
+    pub host: &'a HostStream,
+    /// The progress.
+    pub ledger: &'a RelayStats,
+}
+
+/// The acknowledgment state of a connection's data. Each call is given the connection, which the relay has: an idle
+/// connection takes less memory than with a reference here.
+#[derive(Debug, Default)]
+pub struct Acks {
     /// Bytes that may be acknowledged to the program, including its FIN.
     sure: Cell<u64>,
     fin_sure: Cell<bool>,
@@ -57,8 +66,8 @@ pub struct Acks<'a> {
     writes: Cell<u32>,
     /// How often the remote was heard.
     answers: Cell<u32>,
-    /// The first delay after the next write.
-    first_look: Cell<Duration>,
+    /// How often the first delay after the next write is doubled.
+    doubled: Cell<u8>,
     /// Data is waiting to be acknowledged, and the host's kernel is not polled yet.
     waiting: Cell<bool>,
     /// A poll after [`SOON`] was started since the last acknowledgment: without progress polls become less frequent.
@@ -74,38 +83,31 @@ pub struct Attending<'a> {
     probe: Option<Boxed<'a, ()>>,
 }
 
-impl<'a> Acks<'a> {
+impl Attending<'_> {
+    fn is_empty(&self) -> bool {
+        self.look.is_none() && self.probe.is_none()
+    }
+}
+
+impl Acks {
     /// From now on the program's data is acknowledged by this object.
-    pub fn new(program: &'a TcpStream, host: &'a HostStream, ledger: &'a RelayStats) -> Self {
+    pub fn new(program: &TcpStream) -> Self {
         // Fails only on a connection that has ended, which the relay sees.
         let _over = program.hold_acks();
-        let (sure, acked) = (Cell::new(0), Cell::new(0));
-        let (fin_sure, writes, answers) = (Cell::new(false), Cell::new(0), Cell::new(0));
-        let (first_look, waiting) = (Cell::new(FIRST_LOOK), Cell::new(false));
-        let (soon, start_soon) = (Cell::new(false), Cell::new(false));
-        Self {
-            program,
-            host,
-            ledger,
-            sure,
-            fin_sure,
-            acked,
-            writes,
-            answers,
-            first_look,
-            waiting,
-            soon,
-            start_soon,
-        }
+        Self::default()
+    }
+
+    fn first_look(&self) -> Duration {
+        FIRST_LOOK * (1 << self.doubled.get())
     }
 
     /// Data of the program was written to the host's socket.
-    pub fn wrote(&self) {
+    pub fn wrote(&self, on: Sides<'_>) {
         let writes = self.writes.get() + 1;
         self.writes.set(writes);
         if writes < ONE_WAY {
             self.waiting.set(true);
-        } else if !self.look() {
+        } else if !self.look(on) {
             self.waiting.set(true);
             if !self.soon.replace(true) {
                 self.start_soon.set(true);
@@ -114,105 +116,112 @@ impl<'a> Acks<'a> {
     }
 
     /// The program's FIN was passed on.
-    pub fn finished(&self) {
-        if !self.look() {
+    pub fn finished(&self, on: Sides<'_>) {
+        if !self.look(on) {
             self.waiting.set(true);
         }
     }
 
     /// Both sides have closed.
-    pub fn closed(&self) {
+    pub fn closed(&self, on: Sides<'_>) {
         self.fin_sure.set(true);
-        self.sure.set(self.ledger.to_remote.get());
-        self.acknowledge();
+        self.sure.set(on.ledger.to_remote.get());
+        self.acknowledge(on);
     }
 
     /// Data or a FIN of the remote has arrived: it is alive.
-    pub fn heard(&self) {
-        self.ledger.unanswered.set(false);
+    pub fn heard(&self, on: Sides<'_>) {
+        on.ledger.unanswered.set(false);
         self.writes.set(0);
         self.answers.set(self.answers.get().wrapping_add(1));
-        self.sure_of_all_data();
+        self.sure_of_all_data(on);
     }
 
     /// Whether data or the FIN of the program waits to be acknowledged.
-    pub fn is_waiting(&self) -> bool {
-        self.sure.get() < self.ledger.to_remote.get() || self.ledger.program_fin.get() && !self.fin_sure.get()
+    pub fn is_waiting(&self, ledger: &RelayStats) -> bool {
+        self.sure.get() < ledger.to_remote.get() || ledger.program_fin.get() && !self.fin_sure.get()
     }
 
-    fn sure_of_all_data(&self) {
-        let written = self.ledger.to_remote.get();
+    fn sure_of_all_data(&self, on: Sides<'_>) {
+        let written = on.ledger.to_remote.get();
         if self.sure.replace(written) < written {
-            self.acknowledge();
+            self.acknowledge(on);
         }
     }
 
-    fn acknowledge(&self) {
+    fn acknowledge(&self, on: Sides<'_>) {
         self.soon.set(false);
-        let _over = self.program.acknowledge(self.sure.get(), self.fin_sure.get());
+        let _over = on.program.acknowledge(self.sure.get(), self.fin_sure.get());
     }
 
     /// Polls the host's kernel, and acknowledges what the result allows. Returns whether nothing is left to poll for.
-    fn look(&self) -> bool {
-        let (written, fin) = (self.ledger.to_remote.get(), self.ledger.fin_sent.get());
+    fn look(&self, on: Sides<'_>) -> bool {
+        let (written, fin) = (on.ledger.to_remote.get(), on.ledger.fin_sent.get());
         // Fails only on a descriptor that is not a socket.
-        let Ok(left) = outstanding(self.host, fin) else { return true };
+        let Ok(left) = outstanding(on.host, fin) else { return true };
         let acked = written.saturating_sub(left.total());
         let progress = acked > self.acked.replace(acked);
         if left.is_empty() {
-            self.ledger.delivered.set(fin);
+            on.ledger.delivered.set(fin);
             self.fin_sure.set(fin);
             self.sure.set(written);
-            self.acknowledge();
+            self.acknowledge(on);
         } else if progress || left.unacked == 0 {
             // A closed window of the remote is no sign that it has vanished.
-            self.sure_of_all_data();
+            self.sure_of_all_data(on);
         }
-        !self.is_waiting()
+        !self.is_waiting(on.ledger)
     }
 
     /// Polls while data waits to be acknowledged, and answers probes. `ack_wanted`: whether there is one, if that was
     /// looked at just now, and the task is woken by one. `failed`: takes the error of the host's socket, which
     /// the kernel reports only once.
-    pub fn poll(
+    pub fn poll<'a>(
         &'a self,
-        attending: &mut Attending<'a>,
+        on: Sides<'a>,
+        attending: &mut Option<Box<Attending<'a>>>,
         mut ack_wanted: Option<bool>,
         failed: &'a Cell<Option<i32>>,
         cx: &mut Context<'_>,
     ) {
-        let Attending { look, probe } = attending;
         let mut is_wanted = |cx: &mut Context<'_>| match ack_wanted.take() {
             Some(known) => known,
-            None => self.program.poll_ack_wanted(cx).map(|wanted| wanted.is_ok()) == Poll::Ready(true),
+            None => on.program.poll_ack_wanted(cx).map(|wanted| wanted.is_ok()) == Poll::Ready(true),
         };
-        while !is_pending(probe, cx) && is_wanted(cx) {
-            *probe = Some(Box::pin(self.answer_probe()));
+        while !attending.as_mut().is_some_and(|attending| is_pending(&mut attending.probe, cx))
+            && is_wanted(cx)
+        {
+            attending.get_or_insert_default().probe = Some(Box::pin(self.answer_probe(on)));
         }
         if self.start_soon.take() {
-            *look = Some(Box::pin(self.look_again(failed, SOON)));
+            attending.get_or_insert_default().look = Some(Box::pin(self.look_again(on, failed, SOON)));
         }
-        while !is_pending(look, cx) && self.waiting.take() && self.is_waiting() {
-            *look = Some(Box::pin(self.look_again(failed, self.first_look.get())));
+        while !attending.as_mut().is_some_and(|attending| is_pending(&mut attending.look, cx))
+            && self.waiting.take()
+            && self.is_waiting(on.ledger)
+        {
+            let look = self.look_again(on, failed, self.first_look());
+            attending.get_or_insert_default().look = Some(Box::pin(look));
         }
+        attending.take_if(|attending| attending.is_empty());
     }
 
     /// Polls until nothing waits any more.
-    async fn look_again(&self, failed: &Cell<Option<i32>>, mut pause: Duration) {
-        while self.is_waiting() {
+    async fn look_again(&self, on: Sides<'_>, failed: &Cell<Option<i32>>, mut pause: Duration) {
+        while self.is_waiting(on.ledger) {
             let answers = self.answers.get();
             sleep(pause).await;
             if self.answers.get() != answers {
-                pause = (self.first_look.get() * 2).min(MAX_FIRST_LOOK);
-                self.first_look.set(pause);
+                self.doubled.set((self.doubled.get() + 1).min(MAX_DOUBLED));
+                pause = self.first_look();
                 continue;
             }
-            self.first_look.set(FIRST_LOOK);
-            if self.look() {
+            self.doubled.set(0);
+            if self.look(on) {
                 break;
             }
             if pause >= SOFT_ERRORS {
-                self.pass_on_errors(failed);
+                self.pass_on_errors(on, failed);
             }
             pause = (pause * 2).min(MAX_PAUSE);
         }
@@ -220,36 +229,29 @@ impl<'a> Acks<'a> {
 
     /// Passes a router's error about data in flight on to the program, which may give up on it later, as the host's
     /// kernel does.
-    pub fn pass_on_errors(&self, failed: &Cell<Option<i32>>) {
-        match pending_error(self.host) {
-            Some(Pending::Soft(error)) => self.report(&error),
+    pub fn pass_on_errors(&self, on: Sides<'_>, failed: &Cell<Option<i32>>) {
+        match pending_error(on.host) {
+            Some(Pending::Soft(error)) => report(on.program, &error),
             Some(Pending::Ended(errno)) => failed.set(failed.get().or(Some(errno))),
             None => {}
         }
     }
 
-    /// Reports this error of the host's socket to the program's kernel as a router would.
-    pub fn report(&self, error: &io::Error) {
-        let v6 = self.program.peer_addr().is_ok_and(|peer| peer.is_ipv6());
-        let error: IcmpError = Failure::local(error).as_icmp(v6);
-        let _over = self.program.report_error(error, None);
-    }
-
     /// A keep-alive probe of the program is relayed to the remote, whose answer is relayed back.
-    async fn answer_probe(&self) {
+    async fn answer_probe(&self, on: Sides<'_>) {
         // While data is in flight, its acknowledgment is the answer.
-        if self.is_waiting() {
+        if self.is_waiting(on.ledger) {
             self.waiting.set(true);
             return sleep(FIRST_LOOK).await;
         }
-        self.ledger.unanswered.set(true);
-        if self.remote_lives().await {
-            self.ledger.unanswered.set(false);
-            self.acknowledge();
-            if self.window_is_closed() {
+        on.ledger.unanswered.set(true);
+        if self.remote_lives(on).await {
+            on.ledger.unanswered.set(false);
+            self.acknowledge(on);
+            if window_is_closed(on.host) {
                 // The program retransmits what the host's socket has no room for. A kernel acknowledges what it has received,
                 // too, and closes its window.
-                let _over = self.program.acknowledge(u64::MAX, self.fin_sure.get());
+                let _over = on.program.acknowledge(u64::MAX, self.fin_sure.get());
             }
         }
         // An answer stays wanted where something is still not acknowledged: data that is written soon, a FIN behind data
@@ -257,30 +259,37 @@ impl<'a> Acks<'a> {
         sleep(AFTER_PROBE).await;
     }
 
-    fn window_is_closed(&self) -> bool {
-        outstanding(self.host, false).is_ok_and(|left| left.unsent > 0 && left.unacked == 0)
-    }
-
-    async fn remote_lives(&self) -> bool {
+    async fn remote_lives(&self, on: Sides<'_>) -> bool {
         let begun = Instant::now();
         let mut asked = false;
         let mut pause = FIRST_LOOK / 4;
-        while begun.elapsed() < PROBE && !self.is_waiting() {
-            let Some(life) = Life::of(self.host) else { return true };
+        while begun.elapsed() < PROBE && !self.is_waiting(on.ledger) {
+            let Some(life) = Life::of(on.host) else { return true };
             // The remote has sent something since the probe or just before it. With a closed window the kernel itself sends probes.
-            if life.heard < begun.elapsed().max(FRESH) || self.window_is_closed() && life.probes <= 1 {
+            if life.heard < begun.elapsed().max(FRESH) || window_is_closed(on.host) && life.probes <= 1 {
                 return true;
             }
             if !asked {
                 asked = true;
                 // Fails on a connection that has ended, which the relay sees.
-                let _over = ask(self.host);
+                let _over = ask(on.host);
             }
             sleep(pause).await;
             pause = (pause * 2).min(MAX_PAUSE);
         }
         false
     }
+}
+
+fn window_is_closed(host: &HostStream) -> bool {
+    outstanding(host, false).is_ok_and(|left| left.unsent > 0 && left.unacked == 0)
+}
+
+/// Reports this error of the host's socket to the program's kernel as a router would.
+fn report(program: &TcpStream, error: &io::Error) {
+    let v6 = program.peer_addr().is_ok_and(|peer| peer.is_ipv6());
+    let error: IcmpError = Failure::local(error).as_icmp(v6);
+    let _over = program.report_error(error, None);
 }
 
 /// Polls the future if there is one, and drops it when it is ready.

@@ -1,6 +1,7 @@
 //! What a report says of a connection beside its end, kept small while the connection lives.
 
 use std::cell::RefCell;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -25,8 +26,23 @@ enum State {
 struct Packed {
     name: Option<Rc<str>>,
     process: Option<(u32, Comm)>,
-    connect: Option<Duration>,
+    connect: Option<Nanos>,
     rest: Option<Box<Context>>,
+}
+
+/// A duration in nanoseconds, less than those of 584 years.
+#[derive(Clone, Copy, Debug)]
+struct Nanos(NonZeroU64);
+
+impl Nanos {
+    fn new(duration: Duration) -> Self {
+        let more = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).saturating_add(1);
+        Self(NonZeroU64::new(more).unwrap_or(NonZeroU64::MAX))
+    }
+
+    fn get(self) -> Duration {
+        Duration::from_nanos(self.0.get() - 1)
+    }
 }
 
 /// The name of a process, filled up with zeros.
@@ -81,7 +97,7 @@ impl Packed {
             comm[..process.comm.len()].copy_from_slice(process.comm.as_bytes());
             (process.pid, comm)
         });
-        let connect = context.connect.take();
+        let connect = context.connect.take().map(Nanos::new);
         let rest = (*context != Context::default()).then_some(context);
         Self { name, process, connect, rest }
     }
@@ -89,7 +105,7 @@ impl Packed {
     fn unpack(&self) -> Context {
         let mut context = self.rest.as_deref().cloned().unwrap_or_default();
         context.name = self.name.as_deref().map(str::to_owned);
-        context.connect = self.connect;
+        context.connect = self.connect.map(Nanos::get);
         if let Some((pid, comm)) = self.process {
             let end = comm.iter().position(|byte| *byte == 0).unwrap_or(COMM);
             let comm = String::from_utf8_lossy(&comm[..end]).into_owned();
@@ -119,7 +135,11 @@ mod tests {
             injected: vec!["--inject".to_owned()],
             ..usual.clone()
         };
-        let longest = Context { process: process("fifteen-byte-é"), ..Context::default() };
+        let longest = Context {
+            process: process("fifteen-byte-é"),
+            connect: Some(Duration::ZERO),
+            ..Context::default()
+        };
         for context in [Context::default(), usual, rare, longest] {
             for name in [None, Some("a.test"), Some("another.test")] {
                 let attributes = Attributes::default();
@@ -138,6 +158,6 @@ mod tests {
         attributes.change(|context| context.name = Some("a.test".to_owned()));
         attributes.pack(Some(name.clone()));
         assert_eq!(Rc::strong_count(&name), 2);
-        assert!(size_of::<Attributes>() <= 80, "{}", size_of::<Attributes>());
+        assert!(size_of::<Attributes>() <= 64, "{}", size_of::<Attributes>());
     }
 }

@@ -2,7 +2,7 @@
 //! closed; a connection for which no room can be made waits, its SYN unanswered, until another one ends or is idle.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit};
+use slotmap::{DefaultKey, SlotMap};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -32,33 +33,50 @@ pub struct Budget {
     /// The limit of the process, for messages.
     of_process: u64,
     used: Cell<usize>,
-    next: Cell<u64>,
-    flows: RefCell<BTreeMap<u64, Rc<Flow>>>,
+    /// The flows that have descriptors. One that is evicted has none any more.
+    flows: RefCell<SlotMap<DefaultKey, Flow>>,
     /// Flows in the order in which they are closed, as of the last search.
-    victims: RefCell<VecDeque<u64>>,
+    victims: RefCell<VecDeque<DefaultKey>>,
     freed: Notify,
     evictions: Cell<u64>,
 }
 
 /// The budget's record of a flow.
 struct Flow {
-    descriptors: usize,
-    /// How long it has been idle; `None`: it cannot be closed yet.
-    idle: RefCell<Option<Rc<dyn Idle>>>,
-    evicted: Cell<bool>,
-    /// Waits for that.
-    waiting: Waiting,
+    descriptors: u32,
+    /// `None`: it cannot be closed yet.
+    watched: Option<Rc<dyn Idle>>,
 }
 
 /// What can be idle.
 pub trait Idle {
     /// For how long it has been.
     fn idle(&self) -> Duration;
+
+    /// The task that closes it when it is evicted.
+    fn task(&self) -> &Waiting;
 }
 
-impl<F: Fn() -> Duration> Idle for F {
+/// What is idle for as long as a function says.
+pub struct Watched<F> {
+    idle: F,
+    task: Waiting,
+}
+
+impl<F: Fn() -> Duration> Watched<F> {
+    /// By this function.
+    pub fn new(idle: F) -> Rc<Self> {
+        Rc::new(Self { idle, task: Waiting::default() })
+    }
+}
+
+impl<F: Fn() -> Duration> Idle for Watched<F> {
     fn idle(&self) -> Duration {
-        self()
+        (self.idle)()
+    }
+
+    fn task(&self) -> &Waiting {
+        &self.task
     }
 }
 
@@ -72,8 +90,7 @@ impl fmt::Debug for Flow {
 #[derive(Debug)]
 pub struct Slot {
     budget: Rc<Budget>,
-    id: u64,
-    flow: Rc<Flow>,
+    id: DefaultKey,
 }
 
 impl Budget {
@@ -92,7 +109,6 @@ impl Budget {
             reserve,
             of_process,
             used: Cell::default(),
-            next: Cell::default(),
             flows: RefCell::default(),
             victims: RefCell::default(),
             freed: Notify::new(),
@@ -152,17 +168,10 @@ impl Budget {
                 return None;
             }
         }
-        let id = self.next.get();
-        self.next.set(id + 1);
-        let flow = Rc::new(Flow {
-            descriptors,
-            idle: RefCell::default(),
-            evicted: Cell::default(),
-            waiting: Waiting::default(),
-        });
-        self.flows.borrow_mut().insert(id, flow.clone());
         self.used.set(self.used.get() + descriptors);
-        Some(Slot { budget: self.clone(), id, flow })
+        let flow = Flow { descriptors: descriptors as u32, watched: None };
+        let id = self.flows.borrow_mut().insert(flow);
+        Some(Slot { budget: self.clone(), id })
     }
 
     /// Closes the flow that has been idle for longest. Its descriptors count as free at once: the reserve covers the
@@ -176,11 +185,10 @@ impl Budget {
                 }
                 continue;
             };
-            let flow = self.flows.borrow().get(&id).cloned();
-            if let Some(flow) = flow.filter(|flow| flow.idle().is_some_and(|idle| idle >= BUSY)) {
-                self.remove(id, &flow);
-                flow.evicted.set(true);
-                flow.waiting.wake();
+            let watched = self.flows.borrow().get(id).and_then(|flow| flow.watched.clone());
+            if let Some(watched) = watched.filter(|watched| watched.idle() >= BUSY) {
+                self.remove(id);
+                watched.task().wake();
                 self.evictions.set(self.evictions.get() + 1);
                 return true;
             }
@@ -190,8 +198,9 @@ impl Budget {
     /// Sorts the flows that have been idle for longest. `false`: none is idle.
     fn search(&self) -> bool {
         let flows = self.flows.borrow();
-        let idle = |(id, flow): (&u64, &Rc<Flow>)| {
-            flow.idle().filter(|idle| *idle >= BUSY).map(|idle| (std::cmp::Reverse(idle), *id))
+        let idle = |(id, flow): (DefaultKey, &Flow)| {
+            let idle = flow.watched.as_ref()?.idle();
+            (idle >= BUSY).then_some((std::cmp::Reverse(idle), id))
         };
         let mut found: Vec<_> = flows.iter().filter_map(idle).collect();
         let count = found.len().div_ceil(SORTED);
@@ -205,53 +214,47 @@ impl Budget {
         !victims.is_empty()
     }
 
-    fn remove(&self, id: u64, flow: &Flow) {
-        if self.flows.borrow_mut().remove(&id).is_some() {
-            self.used.set(self.used.get() - flow.descriptors);
+    fn remove(&self, id: DefaultKey) {
+        let removed = self.flows.borrow_mut().remove(id);
+        // What is watched is dropped after the borrow has ended.
+        if let Some(flow) = removed {
+            self.used.set(self.used.get() - flow.descriptors as usize);
             self.freed.notify_one();
         }
     }
-}
 
-impl Flow {
-    fn idle(&self) -> Option<Duration> {
-        self.idle.borrow().as_ref().map(|idle| idle.idle())
-    }
-
-    fn poll_evicted(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.evicted.get() {
-            return Poll::Ready(());
+    fn poll_evicted(&self, id: DefaultKey, cx: &mut Context<'_>) -> Poll<()> {
+        let flows = self.flows.borrow();
+        let Some(flow) = flows.get(id) else { return Poll::Ready(()) };
+        if let Some(watched) = &flow.watched {
+            watched.task().register(cx.waker());
         }
-        self.waiting.register(cx.waker());
         Poll::Pending
     }
 }
 
 impl Slot {
     /// From now on the flow may be closed, by how long it has been idle.
-    pub fn watch(&self, idle: Rc<dyn Idle>) {
-        *self.flow.idle.borrow_mut() = Some(idle);
+    pub fn watch(&self, watched: Rc<dyn Idle>) {
+        if let Some(flow) = self.budget.flows.borrow_mut().get_mut(self.id) {
+            flow.watched = Some(watched);
+        }
     }
 
-    /// Waits until the flow has to be closed. The future does not hold the slot.
+    /// Waits until the flow, which is watched, has to be closed; its task waits. The future does not hold the slot.
     pub fn evicted(&self) -> impl Future<Output = ()> + use<> {
-        let flow = self.flow.clone();
-        poll_fn(move |cx| flow.poll_evicted(cx))
+        let (budget, id) = (self.budget.clone(), self.id);
+        poll_fn(move |cx| budget.poll_evicted(id, cx))
     }
 
-    /// As [`evicted`](Self::evicted). One task can wait.
-    pub fn poll_evicted(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.flow.poll_evicted(cx)
-    }
-
-    /// Whether it has to be closed.
+    /// Whether it has to be closed. [`Idle::task`] is woken then.
     pub fn is_evicted(&self) -> bool {
-        self.flow.evicted.get()
+        !self.budget.flows.borrow().contains_key(self.id)
     }
 
-    /// Why, for the report: how long it had been idle, and the limit.
-    pub fn reason(&self) -> String {
-        let idle = self.flow.idle().unwrap_or_default().as_secs();
+    /// Why, for the report: how long it had been `idle`, and the limit.
+    pub fn reason(&self, idle: Duration) -> String {
+        let idle = idle.as_secs();
         let limit = self.budget.of_process;
         format!(
             "closed after {idle} s without data, to stay within the limit of {limit} descriptors (ulimit -n)"
@@ -261,7 +264,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.budget.remove(self.id, &self.flow);
+        self.budget.remove(self.id);
     }
 }
 
@@ -278,7 +281,7 @@ mod tests {
     /// A slot whose flow has been idle for this number of seconds.
     fn idle(budget: &Rc<Budget>, seconds: u64) -> Slot {
         let slot = budget.try_acquire(1).unwrap();
-        slot.watch(Rc::new(move || Duration::from_secs(seconds)));
+        slot.watch(Watched::new(move || Duration::from_secs(seconds)));
         slot
     }
 
@@ -290,7 +293,8 @@ mod tests {
         let evicted = || flows.each_ref().map(Slot::is_evicted);
         let second = budget.try_acquire(1).unwrap();
         assert_eq!(evicted(), [false, true, false, false]);
-        assert!(flows[1].reason().contains("9 s") && flows[1].reason().contains("20 descriptors"));
+        assert!(flows[1].reason(Duration::from_secs(9)).contains("9 s without data, to stay"));
+        assert!(flows[1].reason(Duration::ZERO).contains("20 descriptors"));
         let third = budget.try_acquire(2).unwrap();
         assert_eq!(evicted(), [true, true, true, false]);
         // Busy flows stay, as do those that cannot be closed yet.
@@ -307,7 +311,7 @@ mod tests {
         let last = Rc::new(Cell::new(Duration::from_secs(9)));
         let flows: Vec<Slot> = (0..4).map(|_| idle(&budget, 5)).collect();
         let of_flow = last.clone();
-        flows[0].watch(Rc::new(move || of_flow.get()));
+        flows[0].watch(Watched::new(move || of_flow.get()));
         assert!(budget.search());
         last.set(Duration::ZERO);
         assert!(budget.evict() && !flows[0].is_evicted());
@@ -319,12 +323,31 @@ mod tests {
         assert_eq!(budget.limit(), 1);
         let busy = budget.acquire(1).await;
         let begun = tokio::time::Instant::now();
-        busy.watch(Rc::new(move || begun.elapsed()));
+        busy.watch(Watched::new(move || begun.elapsed()));
         let next = budget.acquire(1).await;
         assert!(busy.is_evicted() && begun.elapsed() >= BUSY && begun.elapsed() < BUSY * 2);
         // A flow that needs more than there are gets them all.
         let all = tokio::join!(budget.acquire(6), async { drop(next) }).0;
-        assert_eq!(all.flow.descriptors, 1);
+        assert_eq!(budget.flows.borrow()[all.id].descriptors, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_task_of_an_evicted_flow_is_woken() {
+        let budget = Budget::new(9, 20);
+        let slot = idle(&budget, 9);
+        let (evicted, second) = (slot.evicted(), async {
+            tokio::task::yield_now().await;
+            budget.try_acquire(1)
+        });
+        let second = tokio::join!(evicted, second).1;
+        assert!(second.is_some() && slot.is_evicted());
+        drop(slot);
+        assert_eq!(budget.used.get(), 1, "its descriptors were returned when it was evicted");
+    }
+
+    #[test]
+    fn a_flow_takes_little_memory() {
+        assert_eq!((size_of::<Flow>(), size_of::<Slot>()), (24, 16));
     }
 
     #[test]

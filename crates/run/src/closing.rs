@@ -54,7 +54,7 @@ struct Open {
 #[derive(Debug)]
 pub struct Live {
     open: Rc<Open>,
-    waited_for: bool,
+    waited_for: Cell<bool>,
 }
 
 impl Connections {
@@ -65,20 +65,17 @@ impl Connections {
 
     /// Registers a connection whose end is waited for.
     pub fn enter(&self) -> Live {
-        self.0.waited_for.set(self.0.waited_for.get() + 1);
-        self.live(true)
+        let live = self.enter_quietly();
+        live.wait_for_end();
+        live
     }
 
     /// Registers one without an end of its own.
     pub fn enter_quietly(&self) -> Live {
-        self.live(false)
-    }
-
-    fn live(&self, waited_for: bool) -> Live {
         let open = &self.0;
         open.all.set(open.all.get() + 1);
         open.peak.set(open.peak.get().max(open.all.get()));
-        Live { open: open.clone(), waited_for }
+        Live { open: open.clone(), waited_for: Cell::new(false) }
     }
 
     /// Returns memory to the system whenever half of a burst is over. Never returns.
@@ -130,7 +127,7 @@ impl Connections {
         self.0.closing.set(true);
         self.0.begins_to_close.notify_waiters();
         for ledger in self.watched() {
-            ledger.waiting_to_close.wake();
+            ledger.task.wake();
         }
         let closed = async {
             while self.0.all.get() > 0 {
@@ -172,6 +169,13 @@ impl Movement {
 }
 
 impl Live {
+    /// From now on its end is waited for.
+    pub fn wait_for_end(&self) {
+        if !self.waited_for.replace(true) {
+            self.open.waited_for.set(self.open.waited_for.get() + 1);
+        }
+    }
+
     /// Counts this connection's progress.
     pub fn watch(&self, ledger: &Rc<RelayStats>) {
         let mut ledgers = self.open.ledgers.borrow_mut();
@@ -182,12 +186,12 @@ impl Live {
         ledgers.push(Rc::downgrade(ledger));
     }
 
-    /// As [`closing`](Self::closing), for the task of a connection that is watched.
+    /// As [`closing`](Self::closing), for the task of a connection that is watched; it is woken when it is evicted, too.
     pub fn poll_closing(&self, ledger: &RelayStats, cx: &mut Context<'_>) -> Poll<()> {
         if self.open.closing.get() {
             return Poll::Ready(());
         }
-        ledger.waiting_to_close.register(cx.waker());
+        ledger.task.register(cx.waker());
         Poll::Pending
     }
 
@@ -212,7 +216,7 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         let open = &self.open;
-        open.waited_for.set(open.waited_for.get() - usize::from(self.waited_for));
+        open.waited_for.set(open.waited_for.get() - usize::from(self.waited_for.get()));
         open.all.set(open.all.get() - 1);
         let (all, peak) = (open.all.get(), open.peak.get());
         if peak >= BURST && all <= peak / 2 {
@@ -229,7 +233,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn progress_is_waited_for() {
+    async fn progress_wait_for_end() {
         let connections = Connections::new();
         let live = connections.enter();
         let ledger = Rc::new(RelayStats::default());
@@ -324,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_remote_that_takes_nothing_is_waited_for_longer() {
+    async fn a_remote_that_takes_nothing_wait_for_end_longer() {
         let waited = drained_after(1 << 20, 0).await;
         assert!(waited >= WINDOW && waited < WINDOW + QUIET, "{waited:?}");
     }

@@ -54,29 +54,30 @@ pub struct Course {
     run: Cell<u32>,
     tls: Cell<bool>,
     http2: Cell<bool>,
-    late_alert: Cell<bool>,
-    /// The first FIN, the end, and a response that is not complete.
+    /// What few connections have before they end, beside a response of HTTP that is not complete.
     noted: OnceCell<Box<Noted>>,
-    /// Bytes after the other side's FIN.
-    late_from_program: Cell<u64>,
-    late_from_remote: Cell<u64>,
     /// The rates of both directions.
     pub sent: Meter,
     /// The same, of the remote's data.
     pub received: Meter,
-    /// What is done before the program announces a port of its own to the remote.
-    announced: OnceCell<Rc<Announced>>,
 }
 
-/// What is noted when a connection begins to end, or of HTTP: on the heap, as most connections of a run are open, and TLS.
+/// What is noted when a connection begins to end, or of HTTP, and what few have before: on the heap, as most connections of
+/// a run are open, and TLS.
 #[derive(Debug, Default)]
 struct Noted {
+    /// What is done before the program announces a port of its own to the remote.
+    announced: OnceCell<Rc<Announced>>,
     /// The data when the first FIN came, and when that was.
     first_fin: OnceCell<(Talk, Moment)>,
     /// The response of HTTP that has begun and is not complete.
     response: Incomplete,
     /// When one side had ended: the other side's data of before may be passed on after that.
     ended: OnceCell<Moment>,
+    /// Bytes after the other side's FIN, and whether they began with a closing alert of TLS.
+    late_from_program: Cell<u64>,
+    late_from_remote: Cell<u64>,
+    late_alert: Cell<bool>,
 }
 
 /// The beginning of what a side sends after the other has sent.
@@ -135,13 +136,9 @@ impl Default for Course {
             run: Cell::default(),
             tls: Cell::default(),
             http2: Cell::default(),
-            late_alert: Cell::default(),
             noted: OnceCell::new(),
-            late_from_program: Cell::default(),
-            late_from_remote: Cell::default(),
             sent: Meter::default(),
             received: Meter::default(),
-            announced: OnceCell::new(),
         }
     }
 }
@@ -176,13 +173,13 @@ impl Course {
     /// Sets what is done when the program announces a port for the remote to connect to, as FTP does (RFC 959, RFC 2428).
     pub fn announce_to(&self, announced: Rc<Announced>) {
         // It is the same for all connections of a run.
-        let _same = self.announced.set(announced);
+        let _same = self.noted().announced.set(announced);
     }
 
     /// The program's data, before it is sent: the remote may connect as soon as it has it.
     pub fn before(&self, data: &[u8]) {
         if (data.starts_with(b"PORT ") || data.starts_with(b"EPRT "))
-            && let Some(announced) = self.announced.get()
+            && let Some(announced) = self.noted.get().and_then(|noted| noted.announced.get())
         {
             announced.call();
         }
@@ -216,9 +213,10 @@ impl Course {
 
     /// The other side had closed.
     fn add_late(&self, from: Side, bytes: usize, begin: &[u8]) {
-        let counter = if from == Side::Program { &self.late_from_program } else { &self.late_from_remote };
+        let noted = self.noted();
+        let counter = if from == Side::Program { &noted.late_from_program } else { &noted.late_from_remote };
         if counter.get() == 0 {
-            self.late_alert.set(is_alert(begin));
+            noted.late_alert.set(is_alert(begin));
         }
         counter.set(counter.get() + bytes as u64);
     }
@@ -308,15 +306,17 @@ impl Course {
 
     /// The facts for a record.
     pub fn facts(&self) -> Facts {
+        let noted = self.noted.get().map(|noted| &**noted);
+        let late = |counter: fn(&Noted) -> &Cell<u64>| noted.map_or(0, |noted| counter(noted).get());
         Facts {
             established: true,
-            late_from_remote: self.late_from_remote.get(),
-            late_from_program: self.late_from_program.get(),
-            late_alert: self.late_alert.get(),
+            late_from_remote: late(|noted| &noted.late_from_remote),
+            late_from_program: late(|noted| &noted.late_from_program),
+            late_alert: noted.is_some_and(|noted| noted.late_alert.get()),
             tls: self.tls.get(),
             http2: self.http2.get(),
             talk: self.talk(),
-            before_fin: self.noted.get().and_then(|noted| noted.first_fin.get()).map(|(talk, _)| *talk),
+            before_fin: noted.and_then(|noted| noted.first_fin.get()).map(|(talk, _)| *talk),
             ..Facts::default()
         }
     }

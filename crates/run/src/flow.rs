@@ -96,7 +96,7 @@ impl FlowAccount {
 
     /// The time of the last datagram.
     pub fn last(&self) -> Instant {
-        self.opened.clock + self.last.get()
+        self.opened.clock() + self.last.get()
     }
 
     /// Whether anything came from the remote.
@@ -128,7 +128,7 @@ impl FlowAccount {
     /// Counts datagrams of the program that an injected fault has swallowed.
     pub fn swallowed(&self, datagrams: usize) {
         self.sent.set(self.sent.get().add(0, datagrams));
-        self.last.set(self.opened.clock.elapsed());
+        self.last.set(self.opened.clock().elapsed());
     }
 
     /// Counts what was received from the remote; clears an earlier error, as the remote is reachable.
@@ -143,19 +143,19 @@ impl FlowAccount {
 
     fn measure(&self, meter: &Meter, bytes: usize) {
         let now = Instant::now();
-        self.last.set(now - self.opened.clock);
+        self.last.set(now - self.opened.clock());
         meter.add(bytes, now.into());
     }
 
     /// An error was reported: the remote cannot be reached.
     pub fn failed(&self, failure: &Failure) {
-        self.last.set(self.opened.clock.elapsed());
+        self.last.set(self.opened.clock().elapsed());
         *self.verdict.borrow_mut() = Some(Verdict::Failed(failure.clone()));
     }
 
     /// A datagram was too large for the path; a smaller one gets through.
     pub fn too_big(&self, error: IcmpError, from: Option<IpAddr>) {
-        self.last.set(self.opened.clock.elapsed());
+        self.last.set(self.opened.clock().elapsed());
         self.too_big.set(Some((error, from)));
     }
 
@@ -167,13 +167,13 @@ impl FlowAccount {
             Route::LinkLocal => Verdict::Ours(IcmpError::admin_prohibited(v6), gateway, place),
             _ => Verdict::Ours(IcmpError::port_unreachable(v6), None, place),
         };
-        self.last.set(self.opened.clock.elapsed());
+        self.last.set(self.opened.clock().elapsed());
         *self.verdict.borrow_mut() = Some(verdict);
     }
 
     /// An option of the run answers with this error.
     pub fn ruled(&self, error: IcmpError) {
-        self.last.set(self.opened.clock.elapsed());
+        self.last.set(self.opened.clock().elapsed());
         *self.verdict.borrow_mut() = Some(Verdict::Ruled(error));
     }
 
@@ -201,7 +201,7 @@ impl FlowAccount {
         record.context = self.context.borrow().clone();
         record.context.datagrams = Some(Datagrams { sent: sent.datagrams, received: received.datagrams });
         let first = self.receiving_rate.first();
-        record.context.first_received = first.map(|first| first.since(self.opened.clock.into()));
+        record.context.first_received = first.map(|first| first.since(self.opened.clock().into()));
         record.context.rates = Rates { sent: self.sending_rate.rate(), received: self.receiving_rate.rate() };
         record.facts.sibling = self.answered_elsewhere.get();
         record.ended = self.opened.after(self.last.get());
@@ -296,7 +296,7 @@ impl Shown for FlowAccount {
             sent: sent.bytes,
             received: received.bytes,
             path: None,
-            opened: self.opened.clock,
+            opened: self.opened.clock(),
         }
     }
 }

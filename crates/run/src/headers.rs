@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use lastack::IpFields;
 use tokio::net::TcpStream;
 
+use crate::account::ConnectionReport;
 use crate::ends::Ends;
 use crate::host::socket::set_header_fields;
 use crate::tap::Seen;
@@ -24,11 +26,11 @@ pub struct Headers {
     sockets: RefCell<HashMap<Ends, RawFd>>,
 }
 
-/// A socket of the host that is registered.
+/// A socket of the host that is registered for a connection.
 #[derive(Debug)]
 pub struct Registered<'a> {
     headers: &'a Headers,
-    ends: Ends,
+    account: Rc<ConnectionReport>,
     socket: TcpStream,
 }
 
@@ -44,10 +46,9 @@ impl Headers {
     }
 
     /// Registers the socket to which later changes by the program are applied.
-    pub fn register(&self, flow: Flow, socket: TcpStream) -> Registered<'_> {
-        let ends = Ends::new(flow.0, flow.1);
-        self.sockets.borrow_mut().insert(ends.clone(), socket.as_raw_fd());
-        Registered { headers: self, ends, socket }
+    pub fn register(&self, account: Rc<ConnectionReport>, socket: TcpStream) -> Registered<'_> {
+        self.sockets.borrow_mut().insert(account.ends().clone(), socket.as_raw_fd());
+        Registered { headers: self, account, socket }
     }
 
     /// Applies all changes.
@@ -64,6 +65,13 @@ impl Headers {
     }
 }
 
+impl Registered<'_> {
+    /// The connection.
+    pub fn account(&self) -> &Rc<ConnectionReport> {
+        &self.account
+    }
+}
+
 impl Deref for Registered<'_> {
     type Target = TcpStream;
 
@@ -74,6 +82,6 @@ impl Deref for Registered<'_> {
 
 impl Drop for Registered<'_> {
     fn drop(&mut self) {
-        self.headers.sockets.borrow_mut().remove(&self.ends);
+        self.headers.sockets.borrow_mut().remove(self.account.ends());
     }
 }

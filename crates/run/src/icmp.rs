@@ -13,7 +13,7 @@ use lastack::{EchoInterceptor, EchoRequest, Host, IcmpError, IpFields};
 use tokio::time::{Instant, timeout};
 
 use super::Run;
-use super::budget::Slot;
+use super::budget::{Slot, Watched};
 use super::closing::Live;
 use super::plan::Route;
 use crate::host::ping::{Heard, NotSent, Ping};
@@ -160,7 +160,7 @@ impl Pings {
         let ping = Ping::open(remote, &self.run.plan.source)?;
         let last = Rc::new(Cell::new(Instant::now()));
         let of_slot = last.clone();
-        slot.watch(Rc::new(move || of_slot.get().elapsed()));
+        slot.watch(Watched::new(move || of_slot.get().elapsed()));
         let (flow, fault, first, copied) = self.faults(request, remote);
         let asking = Rc::new(Asking { ping, asked: RefCell::default(), last, slot, fault, copied });
         self.pings.borrow_mut().insert(key, asking.clone());

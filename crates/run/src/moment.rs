@@ -31,6 +31,12 @@ impl Moment {
     }
 }
 
+impl From<Moment> for Instant {
+    fn from(at: Moment) -> Self {
+        *EPOCH + Duration::from_nanos(at.0.get())
+    }
+}
+
 impl From<Instant> for Moment {
     fn from(at: Instant) -> Self {
         let nanos = at.saturating_duration_since(*EPOCH).as_nanos();
@@ -48,6 +54,7 @@ mod tests {
         let (first, second) = (Moment::from(now), Moment::from(now + Duration::from_nanos(1_500_000_001)));
         assert_eq!(second.since(first), Duration::from_nanos(1_500_000_001));
         assert_eq!(first.since(second), Duration::ZERO);
+        assert_eq!(Instant::from(first), now);
         assert!(first < second && size_of::<Option<Moment>>() == 8);
     }
 }

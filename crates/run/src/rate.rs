@@ -1,6 +1,6 @@
 //! The rate of the data in one direction of a connection.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::time::Duration;
 
 use crate::moment::Moment;
@@ -26,9 +26,17 @@ pub struct Meter {
     /// The times of the first data and the last.
     first: Cell<Option<Moment>>,
     last: Cell<Option<Moment>>,
+    /// Of the windows after the first, which begins with the first data: most connections have no more.
+    later: OnceCell<Box<Later>>,
+}
+
+/// The windows after the first.
+#[derive(Debug)]
+struct Later {
     /// The beginning of the current window, and the bytes in it.
-    window: Cell<Option<Moment>>,
+    window: Cell<Moment>,
     within: Cell<u64>,
+    /// The maximum of those before.
     peak: Cell<u64>,
 }
 
@@ -36,19 +44,18 @@ impl Meter {
     /// Data passes now.
     pub fn add(&self, bytes: usize, now: Moment) {
         let bytes = bytes as u64;
-        self.bytes.set(self.bytes.get() + bytes);
-        self.first.set(self.first.get().or(Some(now)));
+        let before = self.bytes.replace(self.bytes.get() + bytes);
         self.last.set(Some(now));
-        let elapsed = self.window.get().map(|begun| now.since(begun));
-        if let Some(elapsed) = elapsed {
-            if elapsed < WINDOW {
-                self.within.set(self.within.get() + bytes);
-                return;
+        let Some(first) = self.first.get() else { return self.first.set(Some(now)) };
+        match self.later.get() {
+            Some(later) => later.add(bytes, now),
+            None if now.since(first) < WINDOW => {}
+            None => {
+                let peak = per_second(before, now.since(first)).into();
+                let (window, within) = (now.into(), bytes.into());
+                self.later.get_or_init(|| Box::new(Later { window, within, peak }));
             }
-            self.peak.set(self.peak.get().max(per_second(self.within.get(), elapsed)));
         }
-        self.window.set(Some(now));
-        self.within.set(bytes);
     }
 
     /// The time of the first data.
@@ -64,7 +71,20 @@ impl Meter {
         }
         let mean = per_second(self.bytes.get(), elapsed);
         // The last window is not complete, and no peak unless there was no other.
-        Some(Rate { mean, peak: self.peak.get().max(mean) })
+        let peak = self.later.get().map_or(0, |later| later.peak.get());
+        Some(Rate { mean, peak: peak.max(mean) })
+    }
+}
+
+impl Later {
+    fn add(&self, bytes: u64, now: Moment) {
+        let elapsed = now.since(self.window.get());
+        if elapsed < WINDOW {
+            return self.within.set(self.within.get() + bytes);
+        }
+        self.peak.set(self.peak.get().max(per_second(self.within.get(), elapsed)));
+        self.window.set(now);
+        self.within.set(bytes);
     }
 }
 
@@ -96,6 +116,17 @@ mod tests {
         meter.add(1, (begun + Duration::from_secs(10)).into());
         let rate = meter.rate().unwrap();
         assert_eq!((rate.mean, rate.peak), (100_000, 1_000_000));
+    }
+
+    #[test]
+    fn the_peak_may_be_in_a_later_window() {
+        let (meter, begun) = (Meter::default(), Instant::now());
+        for (seconds, bytes) in [(0, 100), (1, 100), (2, 900), (3, 300), (4, 100)] {
+            meter.add(bytes, (begun + Duration::from_secs(seconds)).into());
+        }
+        let rate = meter.rate().unwrap();
+        assert_eq!((rate.mean, rate.peak), (375, 900));
+        assert_eq!(size_of::<Meter>(), 32);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream as HostStream;
 use tokio::time::sleep;
 
-use crate::acks::Acks;
+use crate::acks::{Acks, Sides};
 use crate::budget::Idle;
 use crate::course::Course;
 use crate::host::inner::{Flow, Inner};
@@ -118,8 +118,8 @@ pub struct RelayStats {
     pub delivered: Cell<bool>,
     /// The program sends keep-alive probes, and the remote has not answered.
     pub unanswered: Cell<bool>,
-    /// The task, which has to close with the run.
-    pub waiting_to_close: Waiting,
+    /// The task, which has to close when it is evicted, and with the run.
+    pub task: Waiting,
     /// Observations for the report.
     pub course: Course,
     /// Where a fault stops it.
@@ -172,6 +172,10 @@ impl Idle for RelayStats {
     fn idle(&self) -> Duration {
         self.course.idle()
     }
+
+    fn task(&self) -> &Waiting {
+        &self.task
+    }
 }
 
 /// A relayed connection.
@@ -183,7 +187,7 @@ pub struct Relay<'a> {
     /// The program's own socket.
     inner: &'a Inner,
     /// Which of the program's data is acknowledged.
-    acks: Acks<'a>,
+    acks: Acks,
     /// The marks of urgent data.
     urgent: &'a Urgent,
     /// The error of the host's socket, which the kernel reports only once, to the first call that asks.
@@ -201,13 +205,22 @@ impl<'a> Relay<'a> {
         reset: Option<io::Error>,
     ) -> Self {
         let failed = Cell::new(reset.map(|error| errno(&error)));
-        let acks = Acks::new(program, host, ledger);
+        let acks = Acks::new(program);
         Self { program, host, ledger, inner, acks, urgent, failed }
     }
 
     /// Relays until the connection has ended, and passes the end on.
     pub fn run(&'a self) -> Running<'a> {
         Running::new(self)
+    }
+
+    /// Its progress.
+    pub fn ledger(&self) -> &'a RelayStats {
+        self.ledger
+    }
+
+    fn sides(&self) -> Sides<'a> {
+        Sides { program: self.program, host: self.host, ledger: self.ledger }
     }
 
     /// The connection as the program sees it.
@@ -232,7 +245,7 @@ impl<'a> Relay<'a> {
 
     /// Whether data of the program is not yet acknowledged by the remote.
     pub fn is_waiting(&self) -> bool {
-        self.acks.is_waiting()
+        self.acks.is_waiting(self.ledger)
     }
 
     /// Closes the host's socket, once it is dropped, with RST (`Rule::RstAbort`).
@@ -248,7 +261,7 @@ impl<'a> Relay<'a> {
             // Fails only on a connection that has ended, which the next poll sees.
             let _over = self.program.set_recv_buffer_size(MAX_WINDOW);
         }
-        self.acks.wrote();
+        self.acks.wrote(self.sides());
     }
 
     /// Whether the end of the program's stream is its FIN: a reset that was reported to another call shows as one.
@@ -265,13 +278,13 @@ impl<'a> Relay<'a> {
         let sent = socket2::SockRef::from(self.host).shutdown(std::net::Shutdown::Write).is_ok();
         self.ledger.fin_sent.set(sent);
         self.ledger.fin(Side::Program);
-        self.acks.finished();
+        self.acks.finished(self.sides());
     }
 
     /// Passes the remote's FIN on.
     fn finish_down(&self) {
         self.ledger.fin(Side::Remote);
-        self.acks.heard();
+        self.acks.heard(self.sides());
         // Fails on a connection that has ended, which the next poll sees.
         let _over = self.program.shutdown_write();
     }
@@ -362,7 +375,7 @@ impl<'a> Relay<'a> {
         if let Ok(Some(bytes @ 1..)) = read {
             add(&self.ledger.from_remote, bytes);
             add(&self.ledger.to_program, written.unwrap_or(0));
-            self.acks.heard();
+            self.acks.heard(self.sides());
             if drained {
                 // Nothing is left: another read would only return `WouldBlock`.
                 let _forgotten =
@@ -416,7 +429,7 @@ impl<'a> Relay<'a> {
 
     /// Both FINs were relayed: waits until both are acknowledged.
     async fn settle(&self) -> Over {
-        self.acks.closed();
+        self.acks.closed(self.sides());
         let arrived = async {
             let ended = self.program.closed().await;
             if !self.ledger.delivered.get() {

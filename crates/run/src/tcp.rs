@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::Run;
 use super::account::ConnectionReport;
 use super::attempts::{Attempt, Syn, is_ignored};
-use super::budget::Slot;
+use super::budget::{Idle, Slot};
 use super::closing::Live;
 use super::dns;
 use super::headers::Registered;
@@ -34,13 +34,8 @@ pub async fn serve(run: Rc<Run>, host: &Host) -> std::io::Result<Infallible> {
     loop {
         // On the heap: the futures that pass it on are smaller.
         let syn = Box::new(syns.recv().await?);
-        let run = run.clone();
         // On the heap as well: the memory of a task is aligned to two lines of the cache.
-        tokio::task::spawn_local(Box::pin(async move {
-            // The end of the run does not wait for DNS connections: the program that sent the queries has ended.
-            let live = run.live.enter_quietly();
-            connection(&run, syn, &live).await;
-        }));
+        tokio::task::spawn_local(Box::pin(connection(run.clone(), syn)));
     }
 }
 
@@ -62,39 +57,45 @@ struct Open {
     syn: Box<InterceptedTcp>,
     connected: Connected,
     slot: Slot,
-    live: Live,
 }
 
 /// A connection that is relayed. It is on the heap, so that it is not moved from future to future, each of which would
 /// have room for it.
 struct Connection<'a> {
     program: TcpStream,
+    /// With the account.
     host: Registered<'a>,
-    reset: Option<std::io::Error>,
-    account: Rc<ConnectionReport>,
     faults: Faults,
     slot: Slot,
-    live: Live,
 }
 
-async fn connection(run: &Run, syn: Box<InterceptedTcp>, live: &Live) {
-    // On the heap for as long as it takes: the future of an open connection is smaller without it.
-    if let Some(connection) = Box::pin(establish(run, syn, live)).await {
-        relay(run, connection).await;
+#[allow(clippy::manual_async_fn, reason = "the future of an async function has all its arguments twice")]
+fn connection(run: Rc<Run>, syn: Box<InterceptedTcp>) -> impl Future<Output = ()> {
+    async move {
+        // The end of the run does not wait for DNS connections: the program that sent the queries has ended.
+        let live = run.live.enter_quietly();
+        // On the heap for as long as it takes: the future of an open connection is smaller without it.
+        if let Some((connection, reset)) = Box::pin(establish(&run, syn, &live)).await {
+            relay(&run, connection, reset, &live).await;
+        }
     }
 }
 
-/// Connects both sides, or passes the remote's answer on.
-async fn establish<'a>(run: &'a Run, syn: Box<InterceptedTcp>, live: &Live) -> Option<Box<Connection<'a>>> {
-    let (Open { syn, connected, slot, live }, attempt) = open(run, syn, live).await?;
+/// Connects both sides, or passes the remote's answer on. With the error of a host's connection that has been reset.
+async fn establish<'a>(
+    run: &'a Run,
+    syn: Box<InterceptedTcp>,
+    live: &Live,
+) -> Option<(Box<Connection<'a>>, Option<std::io::Error>)> {
+    let (Open { syn, connected, slot }, attempt) = open(run, syn, live).await?;
     let Connected { stream: host, reset, max_segment } = connected;
     let _over = host.set_nodelay(true);
-    let host = run.headers.register(flow_of(&syn).into(), host);
-    let program = accept(run, syn, (&host, max_segment), &attempt, &live).await?;
+    let host = run.headers.register(attempt.account.clone(), host);
+    let program = accept(run, syn, (&host, max_segment), &attempt, live).await?;
     // The kernels of both ends have applied Nagle's algorithm. Fails only on a connection that is over.
     let _over = program.set_nodelay(true);
-    let (account, faults) = (attempt.account.clone(), attempt.faults.clone());
-    Some(Box::new(Connection { program, host, reset, account, faults, slot, live }))
+    let faults = attempt.faults.clone();
+    Some((Box::new(Connection { program, host, faults, slot }), reset))
 }
 
 /// Answers the SYN, unless the remote has accepted.
@@ -193,7 +194,8 @@ async fn connect_remote(
         Answer::Connected(connected) => {
             account.context.change(|context| context.connect = Some(begun.elapsed()));
             run.rivals.established(remote);
-            return Some(Open { syn, connected, slot, live: run.live.enter() });
+            live.wait_for_end();
+            return Some(Open { syn, connected, slot });
         }
         Answer::Failed(failure) => pass_on(run, *syn, attempt, &failure, live).await,
         Answer::Refused(refused) => {
@@ -421,10 +423,32 @@ async fn accept(
 }
 
 /// Relays the data and the end of an established connection.
-async fn relay(run: &Run, mut connection: Box<Connection<'_>>) {
-    let reset = connection.reset.take();
-    let Connection { program, host, account, faults, slot, live, .. } = &*connection;
-    let relay = Relay::new(program, host, &account.ledger, &run.inner, &run.seen.urgent, reset);
+#[allow(clippy::manual_async_fn, reason = "as with connection")]
+fn relay<'a>(
+    run: &'a Run,
+    connection: Box<Connection<'a>>,
+    reset: Option<std::io::Error>,
+    live: &'a Live,
+) -> impl Future<Output = ()> + 'a {
+    async move {
+        let relay = {
+            let Connection { program, host, .. } = &*connection;
+            Relay::new(program, host, &host.account().ledger, &run.inner, &run.seen.urgent, reset)
+        };
+        let over = carried(run, &connection, &relay, live).await;
+        Box::pin(end(run, over, relay.is_waiting(), connection, live)).await;
+    }
+}
+
+/// Begins to relay.
+fn carried<'a>(
+    run: &'a Run,
+    connection: &'a Connection<'a>,
+    relay: &'a Relay<'a>,
+    live: &'a Live,
+) -> Carried<'a> {
+    let Connection { program, host, faults, slot } = connection;
+    let account = host.account();
     if !run.plan.published.is_empty() {
         account.ledger.course.announce_to(run.announced.clone());
     }
@@ -432,9 +456,8 @@ async fn relay(run: &Run, mut connection: Box<Connection<'_>>) {
     account.may_be_evicted(slot);
     account.context.pack(run.names.of(account.remote().ip()));
     faults.prepare(&account.ledger.gate, run.inject.elapsed());
-    let acted = acted(run, faults, account, program, &relay);
-    let over = Carried::new(&relay, account, acted, slot, live).await;
-    Box::pin(end(run, over, relay.is_waiting(), connection)).await;
+    let acted = acted(run, faults, account, program, relay);
+    Carried::new(relay, account, acted, slot, live)
 }
 
 /// What waits until a fault ends the connection, whose gate is prepared; `None`: it has no faults.
@@ -459,22 +482,23 @@ pub fn acted<'a>(
 }
 
 /// Records how the connection has ended, and passes the end on. `waits`: data of the program was not acknowledged.
-async fn end(run: &Run, over: Option<Over>, waits: bool, connection: Box<Connection<'_>>) {
-    let Connection { program, host, account, faults, slot: _slot, live, .. } = *connection;
+async fn end(run: &Run, over: Option<Over>, waits: bool, connection: Box<Connection<'_>>, live: &Live) {
+    let Connection { program, host, faults, slot: _slot } = *connection;
+    let account = host.account().clone();
     let flow = Flow { program: account.local(), remote: account.remote() };
     let faulty = FaultFlow::new(Proto::Tcp, flow.program, flow.remote);
     faults.count_at_end(&run.inject, &faulty, &account.ledger.gate, true);
     let mut record = account.relayed(over.as_ref(), &program, &host, run.path(&*host));
     if matches!(over, Some(Over::Injected(Held::Program))) {
         drop(host);
-        outlive(run, (&program, &faulty), (&account, &mut record), &live).await;
+        outlive(run, (&program, &faulty), (&account, &mut record), live).await;
         run.record(record);
         return run.seen.urgent.forget(&flow.into());
     }
     run.record(record);
     run.seen.urgent.forget(&flow.into());
     let remote_fin = account.ledger.remote_fin.get();
-    Ended { program, host, flow, waits, remote_fin }.pass_on(run, over, &live).await;
+    Ended { program, host, flow, waits, remote_fin }.pass_on(run, over, live).await;
 }
 
 /// A fault has ended the remote's side of a connection: the program learns of it when it sends something.
@@ -587,14 +611,18 @@ const FORGOTTEN_LOOK: Duration = Duration::from_secs(2);
 /// The relay of a connection: until it has ended, or is ended by a fault, by a lack of descriptors (`Some`), or with the
 /// run (`None`).
 pub struct Carried<'a> {
-    relay: &'a Relay<'a>,
     running: Running<'a>,
-    account: &'a ConnectionReport,
+    beside: Option<Box<Beside<'a>>>,
+    slot: &'a Slot,
+    live: &'a Live,
+}
+
+/// What only some connections have.
+struct Beside<'a> {
+    /// Waits until a fault ends it.
     acted: Option<Boxed<'a, Held>>,
     /// Measures what is shown.
     measured: Option<Boxed<'a, Infallible>>,
-    slot: &'a Slot,
-    live: &'a Live,
 }
 
 impl<'a> Carried<'a> {
@@ -607,7 +635,9 @@ impl<'a> Carried<'a> {
         live: &'a Live,
     ) -> Self {
         live.watch(&account.ledger);
-        Carried { relay, running: relay.run(), account, acted, measured: account.measure(relay), slot, live }
+        let beside = Beside { acted, measured: account.measure(relay) };
+        let has_any = beside.acted.is_some() || beside.measured.is_some();
+        Carried { running: relay.run(), beside: has_any.then(|| Box::new(beside)), slot, live }
     }
 }
 
@@ -618,20 +648,22 @@ impl Future for Carried<'_> {
         if let Poll::Ready(over) = Pin::new(&mut self.running).poll(cx) {
             return Poll::Ready(Some(over));
         }
-        if let Some(Poll::Ready(held)) = self.acted.as_mut().map(|acted| acted.as_mut().poll(cx)) {
+        let acted = self.beside.as_mut().and_then(|beside| beside.acted.as_mut());
+        if let Some(Poll::Ready(held)) = acted.map(|acted| acted.as_mut().poll(cx)) {
             return Poll::Ready(Some(Over::Injected(held)));
         }
-        if self.slot.poll_evicted(cx).is_ready() {
-            return Poll::Ready(Some(Over::Evicted(self.slot.reason())));
+        let relay = self.running.relay();
+        if self.slot.is_evicted() {
+            return Poll::Ready(Some(Over::Evicted(self.slot.reason(relay.ledger().idle()))));
         }
-        if let Some(measured) = &mut self.measured {
+        if let Some(measured) = self.beside.as_mut().and_then(|beside| beside.measured.as_mut()) {
             let _never = measured.as_mut().poll(cx);
         }
-        ready!(self.live.poll_closing(&self.account.ledger, cx));
+        ready!(self.live.poll_closing(relay.ledger(), cx));
         // Without the program's FIN a FIN to the remote would be false. With it, the host's kernel completes the
         // close alone.
-        if !self.account.ledger.program_fin.get() {
-            self.relay.reset_remote();
+        if !relay.ledger().program_fin.get() {
+            relay.reset_remote();
         }
         Poll::Ready(None)
     }
@@ -647,13 +679,12 @@ mod tests {
 
     #[test]
     fn a_connection_takes_little_memory() {
-        type Arguments = (&'static Run, Box<InterceptedTcp>, &'static Live);
-        let future = size_of_output(|(run, syn, live): Arguments| connection(run, syn, live));
+        let future = size_of_output(|(run, syn): (Rc<Run>, Box<InterceptedTcp>)| connection(run, syn));
         let parts = [
-            ("the future", future, 376),
-            ("both sockets", size_of::<Connection<'_>>(), 224),
-            ("its report", size_of::<ConnectionReport>(), 136),
-            ("its statistics", size_of::<crate::relay::RelayStats>(), 224),
+            ("the future", future, 280),
+            ("both sockets", size_of::<Connection<'_>>(), 112),
+            ("its report", size_of::<ConnectionReport>(), 112),
+            ("its statistics", size_of::<crate::relay::RelayStats>(), 168),
         ];
         for (part, bytes, max) in parts {
             assert!(

@@ -21,6 +21,7 @@ use lastack_wire::icmp::IcmpError;
 use tokio::time::sleep_until;
 
 use super::Run;
+use super::budget::Watched;
 use super::closing::Live;
 use super::conclude::Screened;
 use super::dns::Questions;
@@ -255,7 +256,7 @@ impl Flows {
         }
         let mapping = Rc::new(mapping);
         let of_slot = Rc::downgrade(&mapping);
-        slot.watch(Rc::new(move || {
+        slot.watch(Watched::new(move || {
             of_slot.upgrade().map_or(Duration::MAX, |mapping| mapping.last().elapsed())
         }));
         mapping.hold(slot);

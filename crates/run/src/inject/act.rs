@@ -22,7 +22,7 @@ pub(crate) const GRACE: Duration = Duration::from_millis(20);
 /// The faults for one connection.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    pub(super) faults: Vec<Planned>,
+    pub(super) faults: Box<[Planned]>,
 }
 
 #[derive(Clone, Debug)]

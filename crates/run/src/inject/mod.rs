@@ -67,7 +67,7 @@ impl Injector {
     pub fn new(rules: Vec<FaultRule>, seed: u64) -> Self {
         let rules: Arc<[FaultRule]> = rules.into();
         let began_wall = Began::now();
-        let began = began_wall.clock;
+        let began = began_wall.clock();
         let table = Arc::new(Mutex::new(Table::new(rules.clone(), seed)));
         let counts = || vec![Cell::new(0); rules.len()];
         Self {

@@ -14,12 +14,15 @@ use crate::acks::Attending;
 /// A future that exists for a while only.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
+/// The same, in half the room, where there is seldom one.
+type Thin<'a, T> = Box<Boxed<'a, T>>;
+
 /// Relays until the connection has ended, and passes the end on.
 pub struct Running<'a> {
     relay: &'a Relay<'a>,
     up: Up<'a>,
     down: Down<'a>,
-    attending: Attending<'a>,
+    attending: Option<Box<Attending<'a>>>,
     rare: Option<Box<Rare<'a>>>,
 }
 
@@ -39,11 +42,11 @@ enum Up<'a> {
     /// Waits for data of the program.
     Data,
     /// Waits at the gate.
-    Gate(Boxed<'a, usize>),
+    Gate(Thin<'a, usize>),
     /// Waits for room in the host's socket.
     Room,
     /// The program's FIN waits at the gate.
-    Fin(Boxed<'a, ()>),
+    Fin(Thin<'a, ()>),
     Done,
 }
 
@@ -51,7 +54,7 @@ enum Up<'a> {
 struct Down<'a> {
     waits: WaitsFor<'a>,
     /// Max bytes of a turn; 0: there was no whole one yet.
-    turn: usize,
+    turn: u32,
 }
 
 enum WaitsFor<'a> {
@@ -60,9 +63,9 @@ enum WaitsFor<'a> {
     /// Data of the remote.
     Data,
     /// The gate.
-    Gate(Boxed<'a, usize>),
+    Gate(Thin<'a, usize>),
     /// The gate, for the remote's FIN.
-    Fin(Boxed<'a, ()>),
+    Fin(Thin<'a, ()>),
     Nothing,
 }
 
@@ -72,9 +75,14 @@ impl<'a> Running<'a> {
             relay,
             up: Up::Data,
             down: Down { waits: WaitsFor::Data, turn: 0 },
-            attending: Attending::default(),
+            attending: None,
             rare: None,
         }
+    }
+
+    /// What is relayed.
+    pub fn relay(&self) -> &'a Relay<'a> {
+        self.relay
     }
 
     /// Ready when both directions are done (`None`), or one cannot go on.
@@ -97,7 +105,7 @@ impl<'a> Running<'a> {
             return Poll::Ready(Some(over));
         }
         let ack_wanted = seen.looked.then_some(seen.ack_wanted);
-        relay.acks.poll(&mut self.attending, ack_wanted, &relay.failed, cx);
+        relay.acks.poll(relay.sides(), &mut self.attending, ack_wanted, &relay.failed, cx);
         match relay.failed.get() {
             Some(errno) => Poll::Ready(Some(Over::Host(errno))),
             None => Poll::Pending,
@@ -200,7 +208,7 @@ impl<'a> Up<'a> {
             let passed = relay.ledger.to_remote.get();
             let is_open = || gate.room(Side::Program, passed) > 0;
             *self = match self {
-                Self::Data if !is_open() => Self::Gate(Box::pin(gate.left(Side::Program, passed))),
+                Self::Data if !is_open() => Self::Gate(thin(gate.left(Side::Program, passed))),
                 Self::Data => match ready!(relay.poll_up(cx, seen))? {
                     // A fault has closed the gate meanwhile.
                     Some(0) if !is_open() => Self::Data,
@@ -217,11 +225,17 @@ impl<'a> Up<'a> {
                     }
                     None => {
                         relay.is_end_of_stream()?;
-                        Self::Fin(Box::pin(gate.fin(Side::Program)))
+                        match gate.holds_fin(Side::Program) {
+                            true => Self::Fin(thin(gate.fin(Side::Program))),
+                            false => {
+                                relay.finish_up();
+                                Self::Done
+                            }
+                        }
                     }
                 },
                 Self::Gate(opened) => {
-                    ready!(opened.as_mut().poll(cx));
+                    ready!(Pin::new(opened).poll(cx));
                     Self::Data
                 }
                 Self::Room => {
@@ -231,7 +245,7 @@ impl<'a> Up<'a> {
                     Self::Data
                 }
                 Self::Fin(passes) => {
-                    ready!(passes.as_mut().poll(cx));
+                    ready!(Pin::new(passes).poll(cx));
                     relay.finish_up();
                     Self::Done
                 }
@@ -264,15 +278,15 @@ impl<'a> Down<'a> {
                     let passed = relay.ledger.from_remote.get();
                     match gate.room(Side::Remote, passed) {
                         0 => {
-                            self.waits = WaitsFor::Gate(Box::pin(gate.left(Side::Remote, passed)));
+                            self.waits = WaitsFor::Gate(thin(gate.left(Side::Remote, passed)));
                             continue;
                         }
                         left => left,
                     }
                 }
-                WaitsFor::Gate(opened) => ready!(opened.as_mut().poll(cx)),
+                WaitsFor::Gate(opened) => ready!(Pin::new(opened).poll(cx)),
                 WaitsFor::Fin(passes) => {
-                    ready!(passes.as_mut().poll(cx));
+                    ready!(Pin::new(passes).poll(cx));
                     relay.finish_down();
                     self.waits = WaitsFor::Nothing;
                     continue;
@@ -286,7 +300,7 @@ impl<'a> Down<'a> {
     /// Passes up to `left` bytes on. Pending: the turn is over, and the tasks that are ready run first. (Unlike with
     /// tokio's `yield_now`, no events are looked for first, which is a system call.)
     fn pass(&mut self, relay: &'a Relay<'a>, left: usize, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
-        let turn = if self.turn == 0 { TURN } else { self.turn };
+        let turn = if self.turn == 0 { TURN } else { self.turn as usize };
         self.waits = WaitsFor::Data;
         match relay.pass_down(left.min(turn)) {
             Ok(Some(0)) => {
@@ -294,13 +308,19 @@ impl<'a> Down<'a> {
                 if let Some(errno) = relay.failed.get() {
                     return Poll::Ready(Err(Over::Host(errno)));
                 }
-                self.waits = WaitsFor::Fin(Box::pin(relay.ledger.gate.fin(Side::Remote)));
+                self.waits = match relay.ledger.gate.holds_fin(Side::Remote) {
+                    true => WaitsFor::Fin(thin(relay.ledger.gate.fin(Side::Remote))),
+                    false => {
+                        relay.finish_down();
+                        WaitsFor::Nothing
+                    }
+                };
             }
             Ok(Some(bytes)) if bytes == turn => {
                 if self.turn == 0 {
                     // In whole segments, so that a turn does not end in a small one.
                     let segment = relay.program.info().map_or(1, |info| info.mss.max(1)) as usize;
-                    self.turn = TURN - TURN % segment.min(TURN);
+                    self.turn = (TURN - TURN % segment.min(TURN)) as u32;
                 }
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
@@ -312,4 +332,8 @@ impl<'a> Down<'a> {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+fn thin<'a, T>(future: impl Future<Output = T> + 'a) -> Thin<'a, T> {
+    Box::new(Box::pin(future))
 }

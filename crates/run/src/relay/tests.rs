@@ -202,7 +202,7 @@ async fn a_reset_that_is_read_with_the_soft_errors_is_a_reset() {
         let relay = Relay::new(&far, &host, &account.ledger, &inner, &urgent, None);
         server.set_zero_linger().unwrap();
         drop(server);
-        relay.acks.pass_on_errors(&relay.failed);
+        relay.acks.pass_on_errors(relay.sides(), &relay.failed);
         // The next call has no error, as if the remote had closed.
         host.readable().await.unwrap();
         assert_eq!(host.try_read(&mut [0]).unwrap(), 0);

@@ -12,6 +12,7 @@ use serde::{Serialize, Serializer};
 
 use super::judge::{Verdict, judge};
 pub use super::order::{Order, Reached};
+use crate::moment::Moment;
 pub use crate::rate::Rate;
 
 /// Both sides of a relayed connection, joined, or a flow of datagrams.
@@ -366,7 +367,7 @@ impl Record {
             state: None,
             lost: Lost::default(),
             bytes: Bytes::default(),
-            opened: opened.wall,
+            opened: opened.wall(),
             ended: opened.after(opened.clock.elapsed()),
             icmp: None,
             host_errno: None,
@@ -487,22 +488,32 @@ impl Record {
 /// A start time by both clocks: durations do not depend on changes of the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Began {
-    /// The wall time.
-    pub wall: Timestamp,
-    /// The monotonic time.
-    pub clock: std::time::Instant,
+    /// Nanoseconds since 1970, up to the year 2262: less than a `Timestamp` takes.
+    wall: i64,
+    clock: Moment,
 }
 
 impl Began {
     /// Now.
     pub fn now() -> Self {
-        Self { wall: Timestamp::now(), clock: std::time::Instant::now() }
+        let wall = Timestamp::now().as_nanosecond();
+        Self { wall: wall.try_into().unwrap_or(i64::MAX), clock: Moment::now() }
+    }
+
+    /// The wall time.
+    pub fn wall(self) -> Timestamp {
+        Timestamp::from_nanosecond(self.wall.into()).unwrap_or_default()
+    }
+
+    /// The monotonic time.
+    pub fn clock(self) -> std::time::Instant {
+        self.clock.into()
     }
 
     /// The wall time after this duration.
     pub fn after(self, elapsed: Duration) -> Timestamp {
         let elapsed = SignedDuration::try_from(elapsed).unwrap_or_default();
-        self.wall.saturating_add(elapsed).unwrap_or(self.wall)
+        self.wall().saturating_add(elapsed).unwrap_or(self.wall())
     }
 }
 

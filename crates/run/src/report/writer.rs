@@ -95,7 +95,7 @@ impl Reporter {
             _ => None,
         };
         let began = Began::now();
-        let summary = Summary { began: Some(began.wall), ..Summary::default() };
+        let summary = Summary { began: Some(began.wall()), ..Summary::default() };
         let state = State {
             summary,
             kept: Vec::new(),
@@ -186,7 +186,7 @@ impl Reporter {
     /// Writes the rest. Errors concern the file; the summary is then written to standard error.
     pub fn finish(&self) -> io::Result<()> {
         let state = &mut *self.state.borrow_mut();
-        state.summary.seconds = self.began.clock.elapsed().as_secs_f64();
+        state.summary.seconds = self.began.clock().elapsed().as_secs_f64();
         if self.settings.to == Destination::Nowhere {
             return Ok(());
         }

@@ -286,7 +286,8 @@ impl Mapping {
             None => std::future::pending().await,
         }
         let mut note = self.note.borrow_mut();
-        *note = self.slot.borrow().as_ref().map(Slot::reason).or(note.take());
+        let reason = |slot: &Slot| slot.reason(self.last().elapsed());
+        *note = self.slot.borrow().as_ref().map(reason).or(note.take());
     }
 
     /// Evicts it, to make room for another.
