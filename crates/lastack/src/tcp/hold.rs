@@ -110,6 +110,32 @@ impl TcpStream {
     /// them that is not ready, once there is nothing more to be read.
     ///
     /// `read` runs under the lock of the host, as that of `poll_read_with`.
+    ///
+    /// ```
+    /// # use lastack::{Config, Host, TcpListener, TcpStream, link};
+    /// # use std::{future::poll_fn, task::Poll};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let (a, b) = link::pipe(link::Capabilities::memory(1500));
+    /// # let client = Host::spawn(Config::new([[10, 0, 0, 1].into()]), a);
+    /// # let server = Host::spawn(Config::new([[10, 0, 0, 2].into()]), b);
+    /// # let listener = TcpListener::bind(&server, ([10, 0, 0, 2], 80))?;
+    /// # let address = listener.local_addr()?;
+    /// # let (near, far) = tokio::join!(TcpStream::connect(&client, address), listener.accept());
+    /// # let (stream, peer) = (near?, far?.0);
+    /// stream.hold_acks()?;
+    /// peer.try_write(b"hello")?;
+    /// let taken = poll_fn(|cx| {
+    ///     let looked = stream.poll_relay_read(cx, |[first, second]| first.len() + second.len());
+    ///     if looked.ack_wanted || looked.end.is_some() {
+    ///         return Poll::Ready(Ok(None));
+    ///     }
+    ///     looked.read
+    /// });
+    /// assert_eq!(taken.await?, Some(5));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn poll_relay_read(&self, cx: &mut Context<'_>, read: impl FnOnce([&[u8]; 2]) -> usize) -> RelayRead {
         let mut relayed = RelayRead { read: Poll::Pending, drained: false, end: None, ack_wanted: false };
         let Poll::Ready(budget) = coop::poll_proceed(cx) else { return relayed };
