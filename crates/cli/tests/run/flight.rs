@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::support::{LASTACK, Server, closed_port, finish, lastack, require_all, reset};
+use super::support::{
+    LASTACK, Server, closed_port, finish, lastack, read_report, require_all, require_tool, reset,
+};
 
 /// Reads a capture back with `lastack explain`: its connections.
 fn explained(capture: &Path) -> Vec<Value> {
@@ -76,6 +78,36 @@ ends(int(sys.argv[2]))";
         let of_report = format!("{} by the remote", cause.replace('-', " "));
         assert!(said(&of_report), "{name}");
         assert_eq!(said("were not kept"), cause != "refused", "{name}");
+    }
+}
+
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn the_report_names_no_capture_that_a_full_disk_did_not_take() {
+    require_all();
+    require_tool("unshare");
+    let place = tempfile::tempdir().unwrap();
+    let (report, into) = (place.path().join("report"), place.path().join("full"));
+    fs::create_dir(&into).unwrap();
+    // 64 KiB, of which none, or half, is taken.
+    for (taken, captured) in [(64, 0), (32, 1)] {
+        let script = format!(
+            "mount -t tmpfs -o size=64k none {into} && head -c {taken}k /dev/zero > {into}/taken
+             {LASTACK} run --json -o {report} --flight-recorder {into} -- \
+                 python3 -c 'import socket; socket.socket().connect_ex((\"10.0.2.2\", 9))'
+             ls -A {into}",
+            into = into.display(),
+            report = report.display()
+        );
+        let mut command = Command::new("unshare");
+        let output = finish(command.args(["--map-root-user", "--mount", "sh", "-c", &script]));
+        let ran = read_report(output, &fs::read_to_string(&report).unwrap());
+        let left = String::from_utf8_lossy(&ran.output.stdout).into_owned();
+        let files: Vec<&str> = left.lines().filter(|name| *name != "taken").collect();
+        let named: Vec<&str> = ran.connection()["capture"].as_str().into_iter().collect();
+        assert_eq!((files.len(), &files), (captured, &named), "{ran:?}");
+        let warned = ran.summary()["warnings"].to_string().contains("could not be written");
+        assert_eq!(warned, captured == 0, "{ran:?}");
     }
 }
 

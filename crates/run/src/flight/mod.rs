@@ -17,7 +17,6 @@ use lastack_engine::Instant;
 use lastack_wire::{IpPacket, Quoted, TcpFlags, TcpHeader, ip};
 
 use crate::inject::Flow;
-use crate::pipe::what_is_left;
 use crate::report::{Proto, Record};
 use ring::{Packet, Packets, Ring, SNAP};
 
@@ -61,10 +60,13 @@ struct Ended {
     file: Option<Wanted>,
 }
 
-/// A capture to write.
+/// A capture: written when the connection ends, so that the report names no file that is not there, and again when its last
+/// packets have passed.
 #[derive(Debug)]
 struct Wanted {
     name: String,
+    /// The number of its last packet.
+    last: u64,
     /// The line of the report.
     line: String,
     reason: String,
@@ -115,9 +117,7 @@ impl FlightRecorder {
     /// capture, if there will be one.
     pub(crate) fn end(&self, flow: Flow, record: &Record) -> Option<(u64, Option<String>)> {
         let mut state = self.state();
-        if !state.ring.has(&flow) {
-            return None;
-        }
+        let last = state.ring.get(&flow)?.last();
         let wanted = record.is_trouble();
         if wanted && state.files >= MAX_FILES {
             state.more += 1;
@@ -126,8 +126,9 @@ impl FlightRecorder {
             state.files += 1;
             let line = anstream::adapter::strip_str(&record.to_string()).to_string();
             let stated = record.stated(flow.remote).to_string();
-            Wanted { name: file_name(record), line, reason: record.reason(), stated }
+            Wanted { name: file_name(record), last, line, reason: record.reason(), stated }
         });
+        let file = file.filter(|file| state.begin(&flow, file));
         let name = file.as_ref().map(|file| file.name.clone());
         state.ends += 1;
         let id = state.ends;
@@ -171,18 +172,38 @@ impl State {
         let Some(ended) = self.ended.remove(flow) else { return };
         let packets = self.ring.take(flow);
         let (Some(file), Some(packets)) = (ended.file, packets) else { return };
-        if let Err(error) = self.write(&file, &packets) {
-            let name = self.directory.join(&file.name);
-            let left = what_is_left(&name);
-            self.failed.get_or_insert_with(|| {
-                format!("--flight-recorder: {} was not written completely, {left}: {error}", name.display())
-            });
+        if packets.last() == file.last {
+            return;
+        }
+        // The first version stays if there is no room for another.
+        let name = self.directory.join(&file.name);
+        let new = self.directory.join(format!(".{}", file.name));
+        let written = File::create(&new).and_then(|to| self.write(to, &file, &packets));
+        if let Err(error) = written.and_then(|()| fs::rename(&new, &name)) {
+            let _none = fs::remove_file(&new);
+            self.fail(&name, "has not the last packets of its connection", &error);
         }
     }
 
-    fn write(&self, wanted: &Wanted, packets: &Packets) -> io::Result<()> {
+    /// Writes the capture of a connection that has just ended. `false`: there is none.
+    fn begin(&mut self, flow: &Flow, file: &Wanted) -> bool {
+        let Some(packets) = self.ring.get(flow) else { return false };
+        let written = create_new(&self.directory, &file.name).and_then(|to| self.write(to, file, packets));
+        if let Err(error) = &written {
+            let name = self.directory.join(&file.name);
+            let _none = fs::remove_file(&name);
+            self.fail(&name, "could not be written", error);
+        }
+        written.is_ok()
+    }
+
+    /// The first failure is reported.
+    fn fail(&mut self, name: &Path, what: &str, error: &io::Error) {
+        self.failed.get_or_insert_with(|| format!("--flight-recorder: {} {what}: {error}", name.display()));
+    }
+
+    fn write(&self, file: File, wanted: &Wanted, packets: &Packets) -> io::Result<()> {
         let section = Section { comment: Some(wanted.line.clone()), ..Section::default() };
-        let file = create_new(&self.directory, &wanted.name)?;
         let mut writer = PcapngWriter::with_section(file, self.start, &section);
         let last = packets.head.len() + packets.tail().count();
         for (number, packet) in packets.head.iter().chain(packets.tail()).enumerate() {

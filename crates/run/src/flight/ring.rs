@@ -56,6 +56,11 @@ impl Packets {
         self.tail.iter().map(|(_, packet)| packet)
     }
 
+    /// The number of the last packet.
+    pub fn last(&self) -> u64 {
+        self.tail.back().map_or(self.stamp, |(stamp, _)| *stamp)
+    }
+
     /// Its place in the order of age: that of the packet that is removed next.
     fn age(&self) -> u64 {
         self.tail.front().map_or(self.stamp, |(stamp, _)| *stamp)
@@ -88,6 +93,11 @@ impl Ring {
     /// Whether packets of this connection are kept.
     pub fn has(&self, flow: &Flow) -> bool {
         self.flows.contains_key(flow)
+    }
+
+    /// The packets of this connection.
+    pub fn get(&self, flow: &Flow) -> Option<&Packets> {
+        self.flows.get(flow)
     }
 
     /// Keeps a packet. Makes room by removing the oldest packet of all connections.
