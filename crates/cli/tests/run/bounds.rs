@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{LASTACK, finish, lastack, read_report, require_all};
+use crate::support::{LASTACK, Running, finish, lastack, read_report, require_all};
 
 /// Runs `$0` with arguments in a network without hosts that answer.
 const SILENCE: &str = "ip link set lo up; ip link add d0 type veth peer name d1; ip link set d0 arp off
@@ -38,7 +38,7 @@ fn records_of_many_remotes_are_written_early() {
     );
     let mut command = in_silence(report.path());
     command.args(["--", "python3", "-c", &inside]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    let mut child = Running::start(&mut command);
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "sent\n");

@@ -5,7 +5,7 @@ use std::net::{TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{LASTACK, NETWORKS, closed_port, finish, require_all, require_tool};
+use crate::support::{LASTACK, NETWORKS, Running, closed_port, finish, require_all, require_tool};
 
 /// Listens at an address and port after it has read a line, says hello to one client, closes its port, and goes on until it has
 /// read another one. The end of its input stands for both lines.
@@ -37,7 +37,7 @@ fn published(option: &str, address: &str, port: u16) -> (ErrorKind, String, Erro
         address,
     ]);
     command.arg(port.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut run = command.stderr(Stdio::inherit()).spawn().unwrap();
+    let mut run = Running::start(command.stderr(Stdio::inherit()));
     let client = || TcpStream::connect(("127.0.0.1", port));
     // What a client gets as soon as this is so.
     let wait_for = |is_so: fn(&std::io::Result<TcpStream>) -> bool| {
@@ -148,7 +148,7 @@ fn a_port_of_datagrams_receives_as_long_as_the_program_does() {
         let mut command = Command::new(LASTACK);
         command.args(["run", "--json", "-o"]).arg(report.path());
         command.args(NETWORKS).args(["-p", &published, "--", "python3", "-c", ECHO, address, "5300"]);
-        let mut run = command.stdin(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut run = Running::start(command.stdin(Stdio::piped()).stderr(Stdio::inherit()));
         let mut input = run.stdin.take().unwrap();
         let client = UdpSocket::bind((host, 0)).unwrap();
         client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
@@ -199,8 +199,8 @@ fn every_port_of_datagrams_can_be_published() {
          while True: data, who = s.recvfrom(99); s.sendto(data + b' heard', who)"
     );
     let mut command = Command::new(LASTACK);
-    let mut run =
-        command.args(["run", "-q", "-p", "auto/udp", "--", "python3", "-c", &script]).spawn().unwrap();
+    command.args(["run", "-q", "-p", "auto/udp", "--", "python3", "-c", &script]);
+    let mut run = Running::start(&mut command);
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     client.connect(("127.0.0.1", port)).unwrap();
@@ -255,7 +255,7 @@ for _ in range(20):
     assert d.recv(99) == b'data'
     d.close(); l.close()
 print('done')";
-    let mut server = Command::new("python3").args(["-c", ACTIVE]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut server = Running::start(Command::new("python3").args(["-c", ACTIVE]).stdout(Stdio::piped()));
     let mut port = String::new();
     let mut out = BufReader::new(server.stdout.take().unwrap());
     out.read_line(&mut port).unwrap();
@@ -271,8 +271,7 @@ print('done')";
         program,
         port.trim(),
     ]));
-    server.kill().unwrap();
-    server.wait().unwrap();
+    drop(server);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "done\n", "{output:?}");
 }
 
@@ -299,7 +298,7 @@ for _ in range(2):
     let port = closed_port("127.0.0.1");
     let mut command = Command::new(LASTACK);
     command.args(["run", "-q", "-p", &port.to_string(), "--", "python3", "-c", program, &port.to_string()]);
-    let mut run = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut run = Running::start(command.stdout(Stdio::piped()));
     let mut output = BufReader::new(run.stdout.take().unwrap()).lines();
     assert_eq!(output.next().unwrap().unwrap(), "listens");
     for (linger, expected) in

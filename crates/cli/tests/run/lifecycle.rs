@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::{LASTACK, Server, finish, lastack, require_all, require_tool};
+use crate::support::{LASTACK, Running, Server, finish, lastack, require_all, require_tool};
 
 #[test]
 #[ignore = "needs namespaces, python3 and tools"]
@@ -121,8 +121,7 @@ fn nothing_is_left_of_a_run_that_is_killed() {
     for (options, mark) in [(&[][..], mark(7003)), (&["--host-pids"], mark(7004))] {
         let script = format!("sleep {mark} & setsid sleep {mark} & sleep {mark}");
         let mut run = Command::new(LASTACK);
-        let mut run =
-            run.args(["run", "-q"]).args(options).args(["--", "sh", "-c", &script]).spawn().unwrap();
+        let mut run = Running::start(run.args(["run", "-q"]).args(options).args(["--", "sh", "-c", &script]));
         wait_until(|| running(&mark) == 3);
         run.kill().unwrap();
         run.wait().unwrap();

@@ -10,7 +10,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::{
-    LASTACK, NETWORKS, Server, closed_port, finish, lastack, read_report, relayed, require_all,
+    LASTACK, NETWORKS, Running, Server, closed_port, finish, lastack, read_report, relayed, require_all,
     require_namespaces, require_tool,
 };
 
@@ -209,14 +209,14 @@ fn bytes_are_kept_for_a_slow_remote_until_a_signal() {
     );
     let mut command = Command::new(LASTACK);
     command.args(["run", "--host-loopback", "--json", "--", "python3", "-c", &script]);
-    let mut child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = Running::start(command.stderr(std::process::Stdio::piped()));
     std::thread::sleep(std::time::Duration::from_secs(4));
     assert!(
         child.try_wait().unwrap().is_none(),
         "the program has ended, and its bytes are not delivered yet"
     );
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::SIGINT).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = child.wait_with_stderr();
     signal.send(()).unwrap();
     server.join();
     assert_eq!(output.status.code(), Some(0), "the program's own status");

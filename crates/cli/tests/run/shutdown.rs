@@ -5,36 +5,33 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{LASTACK, require_all, require_tool};
+use crate::support::{LASTACK, Running, require_all, require_tool};
 
 /// No end takes longer than the limit of lastack itself, 10 seconds, on a busy machine too.
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn start(options: &[&str], program: &[&str], stderr: Stdio) -> Child {
+fn start(options: &[&str], program: &[&str], stderr: Stdio) -> Running {
     let mut command = Command::new(LASTACK);
-    command.arg("run").args(options).arg("--").args(program).stderr(stderr).spawn().unwrap()
+    Running::start(command.arg("run").args(options).arg("--").args(program).stderr(stderr))
 }
 
-fn send(run: &Child, signal: Signal) {
+fn send(run: &Running, signal: Signal) {
     kill(Pid::from_raw(run.id().cast_signed()), signal).unwrap();
 }
 
-fn ends(mut run: Child) -> ExitStatus {
+fn ends(mut run: Running) -> ExitStatus {
     let begun = Instant::now();
     loop {
         if let Some(status) = run.try_wait().unwrap() {
             return status;
         }
-        if begun.elapsed() > LIMIT {
-            run.kill().unwrap();
-            panic!("the run does not end");
-        }
+        assert!(begun.elapsed() <= LIMIT, "the run does not end");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -48,7 +45,7 @@ fn wait_until(condition: impl Fn() -> bool) {
 }
 
 /// Whether lastack waits in a write.
-fn is_blocked(run: &Child) -> bool {
+fn is_blocked(run: &Running) -> bool {
     let call = std::fs::read_to_string(format!("/proc/{}/syscall", run.id())).unwrap_or_default();
     call.split(' ').next() == Some(&libc::SYS_write.to_string())
 }
@@ -202,7 +199,7 @@ fn silent_name_servers_and_remotes_do_not_keep_the_run() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut command = Command::new("unshare");
         command.args(["--map-root-user", "--net", "sh", "-c", &script]).arg(place.path());
-        let run = command.args([SILENT, ASK]).stderr(Stdio::null()).spawn().unwrap();
+        let run = Running::start(command.args([SILENT, ASK]).stderr(Stdio::null()));
         wait_until(ready(place.path()));
         send(&run, signal);
         assert!(!ends(run).success());
@@ -218,7 +215,7 @@ fn a_network_that_is_served_is_left_at_a_signal() {
     require_tool("unshare");
     let place = tempfile::tempdir().unwrap();
     let pid_file = place.path().join("pid");
-    let mut other = Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().unwrap();
+    let other = Running::start(Command::new("unshare").args(["-n", "sleep", "1000"]));
     let own = std::fs::read_link("/proc/self/ns/net").unwrap();
     let theirs = format!("/proc/{}/ns/net", other.id());
     wait_until(|| std::fs::read_link(&theirs).is_ok_and(|net| net != own));
@@ -227,7 +224,7 @@ fn a_network_that_is_served_is_left_at_a_signal() {
     for options in
         [&["-q", "--join", &join, "--pid", pid][..], &["-q", "--join", &join, "--pid", pid, "--detach"]]
     {
-        let run = Command::new(LASTACK).arg("run").args(options).spawn().unwrap();
+        let run = Running::start(Command::new(LASTACK).arg("run").args(options));
         let served = || std::fs::read_to_string(&pid_file).is_ok_and(|text| text.ends_with('\n'));
         wait_until(served);
         let process: i32 = std::fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
@@ -241,6 +238,4 @@ fn a_network_that_is_served_is_left_at_a_signal() {
         wait_until(|| !Path::new(&format!("/proc/{process}/exe")).exists());
         std::fs::remove_file(&pid_file).unwrap();
     }
-    other.kill().unwrap();
-    other.wait().unwrap();
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{LASTACK, Ran, Server, client, closed_port, connect_often, lastack, require_all};
+use crate::support::{
+    LASTACK, Ran, Running, Server, client, closed_port, connect_often, lastack, require_all,
+};
 
 /// A server that answers with 8 KiB to what it is sent.
 fn server(connections: usize) -> Server<usize> {
@@ -140,7 +142,7 @@ fn published(address: &str, fault: &str) -> (Vec<Result<usize, std::io::ErrorKin
     let mut command = Command::new(LASTACK);
     command.args(["run", "--json", "-o"]).arg(report.path());
     command.args(["-p", &port, "--inject", fault, "--", "python3", "-c", LISTENER, address, &port]);
-    let mut run = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut run = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
     BufReader::new(run.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
     let client = || {
         let mut stream = loop {

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{LASTACK, Server, read_report, read_to_end, require_all};
+use crate::support::{LASTACK, Running, Server, read_report, read_to_end, require_all};
 
 /// Sends until there is no room, waits for a line, and ends.
 const PROGRAM: &str = "
@@ -39,7 +39,7 @@ fn what_a_remote_has_no_room_for_costs_no_cpu_time() {
     let mut command = Command::new(LASTACK);
     command.args(["run", "--host-loopback", "--json", "-o"]).arg(report.path());
     command.args(["--", "python3", "-c", PROGRAM, &server.port().to_string()]);
-    let mut run = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut run = Running::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
     let mut line = String::new();
     BufReader::new(run.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "full\n");
@@ -49,7 +49,7 @@ fn what_a_remote_has_no_room_for_costs_no_cpu_time() {
     run.stdin.take().unwrap().write_all(b"\n").unwrap();
     go.send(()).unwrap();
     let [heard] = server.join()[..] else { panic!("one connection") };
-    let output = run.wait_with_output().unwrap();
+    let output = run.wait_with_stderr();
     let ran = read_report(output, &std::fs::read_to_string(report.path()).unwrap());
     assert_eq!(ran.output.status.code(), Some(0), "{ran:?}");
     assert_eq!(

@@ -3,7 +3,8 @@
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Command, Output, Stdio};
+use std::ops::{Deref, DerefMut};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -100,6 +101,44 @@ pub fn require_namespaces() {
 pub fn require_all() {
     require_tool("python3");
     require_namespaces();
+}
+
+/// A process that a test has started: it is killed if the test ends before it.
+#[derive(Debug)]
+pub struct Running(pub Child);
+
+impl Running {
+    /// Starts it.
+    pub fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+
+    /// What it writes to standard error, if that is a pipe, up to its end.
+    pub fn wait_with_stderr(mut self) -> Output {
+        let stderr = self.0.stderr.take().map(|mut pipe| read_all(&mut pipe)).unwrap_or_default();
+        Output { status: self.0.wait().unwrap(), stdout: Vec::new(), stderr }
+    }
+}
+
+impl Deref for Running {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Fails only if it has ended.
+        let _ended = self.0.kill().and_then(|()| self.0.wait());
+    }
 }
 
 /// Runs to the end, within the limit.
