@@ -37,6 +37,16 @@ fn a_network_of_the_host_stays_reachable_also_in_a_nested_run() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "10.0.2.77\nfd00::77\n", "{output:?}");
 }
 
+#[test]
+#[ignore = "needs namespaces, python3 and tools"]
+fn uploads_are_not_paced_between_the_program_and_lastack() {
+    require_all();
+    let read = ["cat", "/proc/sys/net/ipv4/tcp_congestion_control"];
+    let output = finish(Command::new(LASTACK).args(["run", "-q", "--"]).args(read));
+    let used = String::from_utf8_lossy(&output.stdout);
+    assert!(!used.trim().is_empty() && !used.starts_with("bbr"), "{output:?}");
+}
+
 /// What a socket of either kind gets of a host that has no route, or none to these networks, in at most two calls.
 const NO_ROUTE: &str = r#"
 import errno, socket, sys

@@ -112,6 +112,7 @@ impl Orders {
                 let settings = sysctls::Settings::of_this_network();
                 let mut warnings = ids::enter_namespaces(self.plan.identity, CloneFlags::CLONE_NEWNET)?;
                 warnings.extend(settings.apply());
+                sysctls::avoid_pacing();
                 warnings
             }
         };

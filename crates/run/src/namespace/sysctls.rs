@@ -28,6 +28,22 @@ const SETTINGS: [&str; 19] = [
     "tcp_user_timeout",
 ];
 
+/// The default congestion control of the network, for both families.
+const CONGESTION_CONTROL: &str = "/proc/sys/net/ipv4/tcp_congestion_control";
+/// What is used instead of BBR. A network other than the host's may use only what `tcp_allowed_congestion_control` lists;
+/// the kernel always permits Reno.
+const NOT_PACED: [&str; 2] = ["cubic", "reno"];
+
+/// If the default is BBR, replaces it: BBR paces, and between the program and lastack there is neither a bottleneck nor a
+/// loss, so that uploads would only wait for its timers. Towards the remote, the host's default applies. If the system does
+/// not permit it, uploads are slower.
+pub(super) fn avoid_pacing() {
+    let default = fs::read_to_string(CONGESTION_CONTROL).unwrap_or_default();
+    if default.starts_with("bbr") {
+        let _permitted = NOT_PACED.iter().any(|name| fs::write(CONGESTION_CONTROL, name).is_ok());
+    }
+}
+
 /// The host's values.
 #[derive(Debug)]
 pub(super) struct Settings(Vec<(String, String)>);
