@@ -36,6 +36,9 @@ pub use running::Running;
 /// Max bytes of a turn: the other connections have theirs, and the driver sends these bytes while they are in the CPU's
 /// cache.
 const TURN: usize = 256 * 1024;
+/// After less than this, as little is expected of the next read: one piece has room for it, and the call for one takes the
+/// kernel less time.
+const SMALL: usize = 4096;
 /// Max data of the program that the stack holds for the host's socket; more is of no use so near to the program. Without
 /// this limit the program's kernel sends what its congestion windows allow, which differ by a factor of 40 after slow start,
 /// and all of it waits in the device's queue, so that connections with small windows wait behind those with large ones.
@@ -112,6 +115,8 @@ pub struct RelayStats {
     pub remote_fin: Cell<bool>,
     /// The program's data waits for room in the host's socket.
     pub blocked: Cell<bool>,
+    /// The last read of the host's socket was a small one.
+    pub small_read: Cell<bool>,
     /// How many bytes, at the last check.
     pub waiting: Cell<u64>,
     /// The remote has acknowledged all of the program's data, and its FIN.
@@ -301,6 +306,8 @@ impl<'a> Relay<'a> {
             self.ledger.course.before(texts[0]);
             let written = match texts.iter().find_map(|text| text.first()) {
                 Some(&byte) if mark == Some(0) => urgent::send(self.host, byte),
+                // The call for one piece takes the kernel less time.
+                _ if texts[1].is_empty() => self.host.try_write(texts[0]),
                 _ => self.host.try_write_vectored(&texts.map(IoSlice::new)),
             };
             match written {
@@ -350,6 +357,8 @@ impl<'a> Relay<'a> {
         if urgent::is_next(self.host) {
             self.mark_next();
             left = 1;
+        } else if self.ledger.small_read.get() {
+            left = left.min(SMALL);
         }
         let mut read = Ok(None);
         let mut drained = false;
@@ -357,9 +366,16 @@ impl<'a> Relay<'a> {
             self.program.try_write_with(spare, |room| {
                 let mut room = first_room(room, left).map(IoSliceMut::new);
                 let fits: usize = room.iter().map(|piece| piece.len()).sum();
-                match self.host.try_read_vectored(&mut room) {
+                let result = match &mut room {
+                    [only, second, third] if second.is_empty() && third.is_empty() => {
+                        self.host.try_read(only)
+                    }
+                    room => self.host.try_read_vectored(room),
+                };
+                match result {
                     Ok(bytes) => {
                         read = Ok(Some(bytes));
+                        self.ledger.small_read.set(bytes < SMALL);
                         // A read also ends before an urgent byte.
                         drained = bytes < fits && !urgent::is_next(self.host);
                         self.ledger.data(Side::Remote, read_pieces(&room, bytes));
