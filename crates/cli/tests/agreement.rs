@@ -227,6 +227,7 @@ fn explain_agrees_with_run_on_injected_faults() {
         let reported: Vec<Value> = report.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let of_run = reported.iter().find(|line| line["type"] == "connection").unwrap();
         let found = explained(&capture);
+        rewritten_alike(&capture);
         assert_eq!(found.len(), 1, "{fault}: {found:#?}");
         assert_eq!(found[0]["cause"], of_run["cause"], "{fault}\nrun: {of_run:#}\nexplain: {:#}", found[0]);
         assert_eq!(
@@ -363,6 +364,25 @@ fn an_answer_that_is_missing_is_reported_and_explained_alike() {
                 "run: {run:#}\nexplain: {explain:#}"
             );
         }
+    }
+    rewritten_alike(&capture);
+}
+
+/// What `-w` of `explain` writes has the ends that the run stated.
+fn rewritten_alike(capture: &Path) {
+    let ends = |capture: &Path| {
+        let of_one =
+            |record: &Value| ["cause", "severity", "ended_by"].map(|field| record[field].to_string());
+        let mut ends: Vec<_> = explained(capture).iter().map(of_one).collect();
+        ends.sort();
+        ends
+    };
+    let original = ends(capture);
+    for options in [&["--all"][..], &["--all-packets"], &["--all", "--anonymize"]] {
+        let written = capture.with_extension("again.pcapng");
+        let files = ["-q", "-w", written.to_str().unwrap(), capture.to_str().unwrap()];
+        assert!(lastack(&[&["explain"], options, &files].concat()).status.success());
+        assert_eq!(ends(&written), original, "{options:?}");
     }
 }
 

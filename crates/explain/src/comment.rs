@@ -141,6 +141,23 @@ pub(crate) fn state(comments: &mut Vec<Comment>, known: &Known, client: Endpoint
     comments.push(Comment { said, text: text.as_str().into(), frames: Vec::new(), to: client });
 }
 
+/// The end of a connection, if comments have decided it: as the relay has stated it, or as it was concluded from comments of
+/// packets.
+pub(crate) fn known(explained: &Explained) -> Option<Known> {
+    let stated = explained.conn.comments.iter().rev().find_map(|comment| match comment.said {
+        Said::Stated { cause, severity, by, also } => Some((cause, severity, by, also, &*comment.text)),
+        _ => None,
+    });
+    let verdict = &explained.verdict;
+    let concluded = || {
+        let evidence = verdict.evidence.iter().find(|evidence| evidence.kind == Kind::Comment)?;
+        let also = verdict.also.first().map(|also| also.cause);
+        Some((verdict.cause, verdict.severity, verdict.ended_by, also, evidence.value.as_str()))
+    };
+    let (cause, severity, ended_by, also, text) = stated.or_else(concluded)?;
+    Some(Known { cause, severity, ended_by, also, source: "lastack run", text: text.to_owned() })
+}
+
 /// Lets the comments of a connection decide what its packets leave open.
 pub(crate) fn decide(explained: &mut Explained) {
     if explained.conn.comments.is_empty() {

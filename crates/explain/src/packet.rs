@@ -104,6 +104,12 @@ impl From<std::net::SocketAddr> for Endpoint {
     }
 }
 
+impl From<Endpoint> for std::net::SocketAddr {
+    fn from(end: Endpoint) -> Self {
+        Self::new(end.addr.ip(), end.port)
+    }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.addr.is_v4() {

@@ -1,15 +1,18 @@
 //! Writing the packets of connections as pcapng, with a comment on each that decides.
 
+use crate::comment;
 use crate::decap::{self, Ip};
-use crate::explainer::Explained;
+use crate::explainer::{Explained, Known};
 use crate::packet::{Endpoint, Frame};
 use crate::read::RawPacket;
 use crate::record::Writer;
 use crate::render::pseudonym;
 use crate::segment::Segment;
+use crate::stated::Stated;
 use lastack_wire::ip::IpHeader;
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 
 const RAW: u16 = 101;
 const TCP: u8 = 6;
@@ -19,6 +22,8 @@ const TCP: u8 = 6;
 pub struct Selection {
     ranges: HashMap<(Endpoint, Endpoint), Vec<(Frame, Frame)>>,
     comments: HashMap<Frame, String>,
+    /// How connections ended, as the stack that wrote the capture has stated: by their last packets.
+    ends: HashMap<Frame, Stated>,
     all: bool,
 }
 
@@ -34,6 +39,11 @@ impl Selection {
         for one in chosen {
             let range = (one.conn.first.1, one.conn.last.1);
             this.ranges.entry(key(one.client(), one.server())).or_default().push(range);
+            if let Some(known) = comment::known(one) {
+                let (client, server) = (one.client().into(), one.server().into());
+                let end = Stated { udp: false, client, server, time: one.conn.last.0, known };
+                this.ends.insert(one.conn.last.1, end);
+            }
             for frame in &one.verdict.decisive {
                 let evidence = one.verdict.evidence.iter().find(|evidence| evidence.frame == Some(*frame));
                 let text = evidence.map_or(one.verdict.cause.sentence(), |evidence| evidence.text.as_str());
@@ -127,6 +137,34 @@ impl<W: Write> PcapngWriter<W> {
     /// # Errors
     /// Those of the writer.
     pub fn packet(&mut self, packet: &RawPacket<'_>, selection: &Selection) -> io::Result<()> {
+        self.choose(packet, selection)?;
+        match selection.ends.get(&packet.frame) {
+            Some(end) if !selection.all => self.end(end),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes how a connection or a flow ended, as the stack that wrote the capture has stated: in a block of its own, after the
+    /// packets.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn end(&mut self, stated: &Stated) -> io::Result<()> {
+        if self.interfaces.is_empty() {
+            return Ok(());
+        }
+        let text = if self.anonymize { hide_end(stated).to_string() } else { stated.to_string() };
+        let ticks = stated.time.max(0).unsigned_abs();
+        let mut body = Vec::new();
+        body.extend(0_u32.to_le_bytes());
+        body.extend(((ticks >> 32) as u32).to_le_bytes());
+        body.extend((ticks as u32).to_le_bytes());
+        option(&mut body, 1, text.as_bytes());
+        option(&mut body, 0, &[]);
+        self.block(5, &body)
+    }
+
+    fn choose(&mut self, packet: &RawPacket<'_>, selection: &Selection) -> io::Result<()> {
         let ip = decap::dissect(packet.link, packet.data, packet.length, packet.interface);
         if !selection.takes(ip.as_ref(), packet) {
             return Ok(());
@@ -183,6 +221,13 @@ fn option(body: &mut Vec<u8>, code: u16, value: &[u8]) {
     body.extend((value.len() as u16).to_le_bytes());
     body.extend_from_slice(value);
     body.resize(body.len().next_multiple_of(4), 0);
+}
+
+/// A stated end with other addresses, and without the words of the relay, which may have names.
+fn hide_end(stated: &Stated) -> Stated {
+    let hide = |end: SocketAddr| SocketAddr::new(pseudonym(end.ip().into()).ip(), end.port());
+    let known = Known { text: stated.known.cause.sentence().to_owned(), ..stated.known.clone() };
+    Stated { client: hide(stated.client), server: hide(stated.server), known, ..stated.clone() }
 }
 
 /// A TCP packet with other addresses, a payload of zeros, and right checksums.

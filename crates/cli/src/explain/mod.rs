@@ -235,8 +235,16 @@ impl Run<'_> {
         let mut input = opened.input;
         let file = File::create(path).with_context(|| format!("cannot create {}", path.display()))?;
         let mut out = PcapngWriter::new(BufWriter::new(file), self.args.anonymize)?;
+        let cannot = || format!("cannot write {}", path.display());
         while let Some(packet) = input.next_packet() {
-            out.packet(&packet, &selection).with_context(|| format!("cannot write {}", path.display()))?;
+            out.packet(&packet, &selection).with_context(cannot)?;
+            // Of the chosen connections the selection has them.
+            for end in input.stated().iter().filter(|_| self.args.all_packets) {
+                out.end(end).with_context(cannot)?;
+            }
+        }
+        for end in input.stated().iter().filter(|_| self.args.all_packets) {
+            out.end(end).with_context(cannot)?;
         }
         let written = out.written;
         out.finish()?;

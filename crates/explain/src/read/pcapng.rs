@@ -38,6 +38,8 @@ pub(super) struct Pcapng {
     big: bool,
     /// The section was written by lastack's stack, whose packet comments are evidence.
     own: bool,
+    /// It was written by lastack, also from another capture: ends that the stack has stated are in it.
+    states_ends: bool,
     interfaces: Vec<Interface>,
     bad_blocks: u64,
     /// Ends that lastack's stack has stated between the packets.
@@ -56,8 +58,14 @@ impl Pcapng {
             ));
         }
         facts.format = "pcapng".into();
-        let mut this =
-            Self { big: false, own: false, interfaces: Vec::new(), bad_blocks: 0, stated: Vec::new() };
+        let mut this = Self {
+            big: false,
+            own: false,
+            states_ends: false,
+            interfaces: Vec::new(),
+            bad_blocks: 0,
+            stated: Vec::new(),
+        };
         if !this.order(buffer.data()) {
             return Err(ReadError::Head("the byte-order magic of pcapng is neither 1a2b3c4d nor 4d3c2b1a"));
         }
@@ -121,10 +129,10 @@ impl Pcapng {
             buffer.take(end);
             match kind {
                 _ if magic == SECTION.to_be_bytes() => {
-                    self.own = self.is_own(&buffer.data()[..end]);
+                    (self.own, self.states_ends) = self.is_own(&buffer.data()[..end]);
                     facts.by_lastack |= self.own;
                 }
-                STATISTICS if there && self.own => self.statement(&buffer.data()[..end]),
+                STATISTICS if there && self.states_ends => self.statement(&buffer.data()[..end]),
                 INTERFACE if there => self.interface(&buffer.data()[..end], facts),
                 ENHANCED_PACKET | OLD_PACKET | SIMPLE_PACKET => {
                     if let Some(found) = self.packet(kind, &buffer.data()[..end], facts) {
@@ -237,11 +245,14 @@ impl Pcapng {
         })
     }
 
-    /// Whether lastack's stack wrote this section: the application is `lastack VERSION`.
-    fn is_own(&self, block: &[u8]) -> bool {
+    /// Whether lastack's stack wrote this section: the application is `lastack VERSION`; and whether lastack wrote it at all:
+    /// `lastack explain VERSION` has what the stack stated in the capture that was explained.
+    fn is_own(&self, block: &[u8]) -> (bool, bool) {
         let application = self.option(block, SECTION_OPTIONS, APPLICATION);
         let version = application.and_then(|at| block.get(at)?.strip_prefix(b"lastack "));
-        version.and_then(<[u8]>::first).is_some_and(u8::is_ascii_digit)
+        let begins_version = |version: &[u8]| version.first().is_some_and(u8::is_ascii_digit);
+        let own = version.is_some_and(begins_version);
+        (own, own || version.and_then(|rest| rest.strip_prefix(b"explain ")).is_some_and(begins_version))
     }
 
     /// Where the comment of a packet block stands. `captured`: the bytes of the packet as the block states them.
