@@ -24,8 +24,10 @@ use super::source::Source;
 /// Requested size of the receive and of the send buffer in bytes: 3,000 datagrams of 1,000 bytes with the kernel's
 /// overhead.
 const BUFFER: usize = 4 << 20;
-/// Datagrams, or groups of them, read by one call.
+/// Max datagrams, or groups of them, read by one call.
 const BATCH: usize = 32;
+/// The same while few arrive: to prepare a call takes longer than the call.
+const FEW: usize = 2;
 /// Max bytes of one group (UDP_GRO).
 const LONGEST: usize = 65_536;
 /// Max datagrams in one group that the kernel segments (UDP_MAX_SEGMENTS).
@@ -40,6 +42,8 @@ pub struct DatagramSocket {
     whole: Cell<Option<bool>>,
     /// The device below does not support segmentation of groups.
     one_by_one: Cell<bool>,
+    /// The number read by the next call.
+    batch: Cell<usize>,
 }
 
 /// The shape of a sent datagram or group.
@@ -123,7 +127,7 @@ impl DatagramSocket {
 
     fn new(socket: Socket, v6: bool) -> io::Result<Self> {
         let socket = UdpSocket::from_std(socket.into())?;
-        Ok(Self { socket, v6, whole: Cell::new(None), one_by_one: Cell::new(false) })
+        Ok(Self { socket, v6, whole: Cell::new(None), one_by_one: Cell::new(false), batch: Cell::new(FEW) })
     }
 
     /// Lets another socket of ours share the port for a group.
@@ -238,12 +242,19 @@ impl DatagramSocket {
     fn receive(&self, deliver: &mut impl FnMut(SocketAddr, &[u8], Shape)) -> io::Result<usize> {
         BUFFERS.with_borrow_mut(|(buffers, joined)| {
             let space = nix::cmsg_space!(i32, i32, i32, i32);
-            let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(BATCH, Some(space));
+            let batch = self.batch.get();
+            let mut headers = MultiHeaders::<SockaddrStorage>::preallocate(batch, Some(space));
             let mut slices: Vec<[IoSliceMut<'_>; 1]> =
-                buffers.chunks_mut(LONGEST).map(|buffer| [IoSliceMut::new(buffer)]).collect();
+                buffers.chunks_mut(LONGEST).take(batch).map(|buffer| [IoSliceMut::new(buffer)]).collect();
             let flags = MsgFlags::MSG_DONTWAIT;
             let results = recvmmsg(self.fd(), &mut headers, slices.iter_mut(), flags, None)?;
             let groups: Vec<_> = results.map(|message| read(&message)).collect();
+            match groups.len() {
+                // More may be there.
+                len if len == batch => self.batch.set(BATCH),
+                ..=FEW => self.batch.set(FEW),
+                _ => {}
+            }
             let mut joined = Joined::new(joined, deliver);
             for (group, bytes) in groups.iter().zip(buffers.chunks(LONGEST)) {
                 let (length, from, shape) = *group;
