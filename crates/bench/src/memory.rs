@@ -6,14 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::environment::{Environment, Kind, Layout, Outer, Programs};
-use crate::process::memory;
+use crate::process::{memory, own_memory};
 use crate::work::{Outcome, Work};
 
 /// Connections of each kind.
 pub const CONNECTIONS: usize = 1000;
 /// Downloads of which the median counts.
 const DOWNLOADS: usize = 3;
-/// What the kernel and the allocator take to release memory.
+/// What the kernel, the allocator and the run take to release memory.
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// In bytes.
@@ -45,14 +45,15 @@ pub fn measure(programs: &Programs, time: Duration) -> Result<Memory> {
         rates.sort_by(f64::total_cmp);
         Ok(rates[DOWNLOADS / 2])
     };
+    sleep(SETTLE);
     let rest = memory(pid)?;
-    // What is allocated once, with the first connections, is not theirs.
+    // What is allocated once, with the first connections, is not theirs; neither is the code that is mapped.
     run(Work::Idle { connections: 10 }, time)?;
     sleep(SETTLE / 4);
-    let first = memory(pid)?;
+    let first = own_memory(pid)?;
     run(Work::Idle { connections: CONNECTIONS }, time)?;
     sleep(SETTLE / 4);
-    let idle = memory(pid)?.saturating_sub(first) as f64 / CONNECTIONS as f64;
+    let idle = own_memory(pid)?.saturating_sub(first) as f64 / CONNECTIONS as f64;
     run(Work::Release, time)?;
     sleep(SETTLE);
     let alone = downloads(&mut run)?;

@@ -48,8 +48,17 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
 
 /// Resident memory of a process in bytes, with the mapped pages of its executable file and libraries.
 pub fn memory(pid: u32) -> Result<u64> {
+    status(pid, "VmRSS:")
+}
+
+/// The part of that which is the process's own, without files.
+pub fn own_memory(pid: u32) -> Result<u64> {
+    status(pid, "RssAnon:")
+}
+
+fn status(pid: u32, name: &str) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
     let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kilobytes * 1024)
 }

@@ -24,7 +24,7 @@ const LIMIT_ASKED: Duration = Duration::from_secs(3);
 /// Max time for closing: a connection that does not end within it is left alone.
 const CLOSES: Duration = Duration::from_secs(3);
 /// This number of flows at once is a burst; this long after half of them have ended, their memory is returned to the
-/// system.
+/// system. So is that of the start.
 const BURST: usize = 32;
 const SETTLED: Duration = Duration::from_secs(1);
 /// Polling interval.
@@ -78,8 +78,10 @@ impl Connections {
         Live { open: open.clone(), waited_for: Cell::new(false) }
     }
 
-    /// Returns memory to the system whenever half of a burst is over. Never returns.
+    /// Returns memory to the system: what only the start has used, and whenever half of a burst is over. Never returns.
     pub async fn trim(&self) {
+        sleep(SETTLED).await;
+        memory::release_code();
         loop {
             self.0.burst_is_over.notified().await;
             sleep(SETTLED).await;
@@ -233,7 +235,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn progress_wait_for_end() {
+    async fn progress_is_waited_for() {
         let connections = Connections::new();
         let live = connections.enter();
         let ledger = Rc::new(RelayStats::default());
@@ -328,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_remote_that_takes_nothing_wait_for_end_longer() {
+    async fn a_remote_that_takes_nothing_is_waited_for_longer() {
         let waited = drained_after(1 << 20, 0).await;
         assert!(waited >= WINDOW && waited < WINDOW + QUIET, "{waited:?}");
     }
