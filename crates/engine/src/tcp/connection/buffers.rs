@@ -8,6 +8,7 @@ use crate::tcp::handshake::negotiate;
 use crate::tcp::recv::autotune::{MIN_SHARE, useful};
 use crate::tcp::segment::Arrival;
 use crate::time::nanos;
+use core::time::Duration;
 
 impl Connection {
     /// Data has arrived: samples the age of the echoed timestamp.
@@ -33,8 +34,7 @@ impl Connection {
     /// in equal parts. More would wait in queues of the path, where it delays the others, and each would get a part in
     /// proportion to its sender's congestion window.
     ///
-    /// Such a queue makes the RTT longer, so the min RTT counts. Since the path may have become longer, a quarter of what
-    /// the current RTT allows counts too.
+    /// Such a queue makes the RTT longer ([`path_rtt`]).
     #[inline(never)]
     fn share_window(&mut self, shared: &mut Shared, now: Instant) {
         let receivers = &mut shared.memory.receivers;
@@ -45,7 +45,7 @@ impl Connection {
             1 => usize::MAX,
             number => {
                 let current = self.rtt.srtt_nanos().max(self.reading.rtt());
-                let path = self.min_rtt(now).map_or(current, |min| nanos(min).max(current / 4));
+                let path = path_rtt(current, self.min_rtt(now));
                 (useful(path) / number).max(MIN_SHARE)
             }
         };
@@ -71,7 +71,9 @@ impl Connection {
     /// they are not faster than one, and the time that each waits for its turn adds to the RTT of all others.
     #[inline(never)]
     fn share_of_useful(&self, shared: &Shared) -> usize {
-        let share = (useful(self.rtt.srtt_nanos()) / shared.memory.sharers.number()).max(MIN_SHARE);
+        let (number, srtt) = (shared.memory.sharers.number(), self.rtt.srtt_nanos());
+        let path = if number > 1 { path_rtt(srtt, self.recovery.rack().min_rtt()) } else { srtt };
+        let share = (useful(path) / number).max(MIN_SHARE);
         // In whole segments, so that a full buffer does not end in a small one.
         share - share % self.mss as usize
     }
@@ -129,4 +131,11 @@ impl Connection {
         self.waits.write |= !ready;
         ready
     }
+}
+
+/// The RTT in nanoseconds that connections which share a path need: the min RTT, as the current one includes the time that
+/// each waits for the others, which grows with their buffers. The path may have become longer since, so at least a fraction of
+/// the current RTT counts: together they may still use 2 Gbit/s.
+fn path_rtt(current: u64, min: Option<Duration>) -> u64 {
+    min.map_or(current, |min| nanos(min).max(current / 16).min(current))
 }

@@ -165,6 +165,21 @@ fn receivers_on_a_long_path_are_not_limited() {
     assert!(windows.iter().all(|window| *window > 1 << 20), "{windows:?}");
 }
 
+/// On a slower path, too, although the time that each waits for the others makes their RTT longer, with which a buffer may
+/// grow.
+#[test]
+fn waiting_for_each_other_does_not_let_send_buffers_grow() {
+    let mut streams = Streams::new(Duration::ZERO, 65_520, Duration::from_micros(200));
+    for (_, b) in &streams.ids {
+        streams.pair.b.tcp(*b).set_receive_buffer(Some(6 << 20));
+    }
+    streams.run(Duration::from_millis(200));
+    let Streams { pair, ids, .. } = &mut streams;
+    let held: Vec<usize> =
+        ids.iter().map(|(a, _)| pair.a.tcp(*a).info()).map(|info| info.unsent + info.unacked).collect();
+    assert!(held.iter().all(|held| *held <= 320 << 10), "{held:?}");
+}
+
 /// What the next packets of A are, while a bulk stream always has more, and A also has datagrams or replies to send.
 fn kinds_beside_bulk(queue: impl Fn(&mut Pair)) -> Vec<u8> {
     let mut pair = Pair::with(false, |config| config.tcp.slow_start_after_idle = false);
