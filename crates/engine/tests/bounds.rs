@@ -335,6 +335,13 @@ const RUN: &[Row] = &[
         "the_latest_name_counts_and_the_oldest_is_evicted",
     ),
     Row(
+        "connection attempts that were answered, other than by accepting them",
+        Constant("run/src/attempts.rs", "MAX"),
+        "the SYN of an older one, retransmitted, counts as a new connection",
+        "",
+        "memory_is_bounded",
+    ),
+    Row(
         "pings that wait for an answer",
         Constant("run/src/icmp.rs", "MAX_PINGS"),
         "more are dropped",
