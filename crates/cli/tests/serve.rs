@@ -78,6 +78,16 @@ fn half_open_sends_a_reset_only_in_answer_to_data() {
 
 #[test]
 #[ignore = "needs /dev/net/tun, namespaces, ip, python3 and tshark"]
+fn connections_lost_in_a_restart_do_not_count_as_open() {
+    let three = "import socket\nfor _ in range(3):\n s = socket.create_connection(('10.0.3.1', 7), 5)\n try:\n  \
+                 while True: s.send(b'x')\n except ConnectionResetError: print('reset')";
+    let (seen, printed) = serve("--listen 7 --behave half-open=1 --max-connections 1", three);
+    assert_eq!(seen, "reset\nreset\nreset\n", "{printed}");
+    assert_eq!(printed.matches("dropped without RST").count(), 3, "{printed}");
+}
+
+#[test]
+#[ignore = "needs /dev/net/tun, namespaces, ip, python3 and tshark"]
 fn never_read_closes_its_window() {
     let flood = "import socket\ns = socket.create_connection(('10.0.3.1', 7), 5)\ns.settimeout(1)\nn = 0\n\
                  try:\n while True: n += s.send(bytes(65536))\n\

@@ -122,6 +122,8 @@ impl Server {
         let mut config = Config::new(self.args.addr.iter().map(|place| place.ours));
         config.mtu = self.args.mtu as usize;
         let (host, driver) = Host::new(config, self.link());
+        // The tasks of the host before a restart were dropped, and did not count their connections as ended.
+        self.open.set(0);
         // All tasks in this set are dropped with it, the driver too: nothing is sent.
         let tasks = LocalSet::new();
         for address in self.addresses() {
