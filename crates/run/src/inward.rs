@@ -28,11 +28,9 @@ use crate::inject::Held;
 use crate::inject::{Destination, Flow as FaultFlow};
 use crate::joined::{DESCRIPTORS, Joint, hinder, reset};
 use crate::localhost::listens;
-use crate::relay::Over;
-use crate::relay::Relay;
+use crate::relay::{Carried, Ended, Over, Relay, outlive};
 use crate::report::Proto;
 use crate::run::Run;
-use crate::tcp::{Carried, Ended, outlive};
 use crate::udp::published::PublishedPort;
 
 /// Polling intervals of the check for a listener inside.
@@ -476,7 +474,7 @@ async fn by_stack(
     account.may_be_evicted(&slot);
     run.inject.move_to(&flow, relay.faulty());
     faults.prepare(&account.ledger.gate, run.inject.elapsed());
-    let acted = crate::tcp::acted(run, &faults, &account, &program, &relay);
+    let acted = crate::relay::acted(run, &faults, &account, &program, &relay);
     let over = tokio::select! {
         over = Carried::new(&relay, &account, acted, &slot, &live) => over,
         never = Box::pin(find_process(run, inner, &account)) => match never {},

@@ -4,6 +4,8 @@
 //! other side likes; a reset as a reset, after the bytes before it have been delivered. Neither side is read faster
 //! than the other accepts data (backpressure).
 
+mod carried;
+mod ended;
 mod running;
 
 use std::cell::Cell;
@@ -30,6 +32,8 @@ use crate::report::{By, Facts, Fins, Path, Proto};
 use crate::tap::Urgent;
 use crate::task::Waiting;
 
+pub use carried::{Carried, acted};
+pub use ended::{Ended, outlive};
 pub(crate) use running::Boxed;
 pub use running::Running;
 

@@ -2,25 +2,22 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::ops::Deref;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use lastack::{End, Host, InterceptedTcp, TcpStream};
 use lastack_wire::icmp::IcmpError;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::Run;
 use super::account::ConnectionReport;
 use super::attempts::{Attempt, Syn, is_ignored};
-use super::budget::{Idle, Slot};
+use super::budget::Slot;
 use super::closing::Live;
 use super::dns;
 use super::headers::Registered;
 use super::plan::Route;
-use super::relay::{Boxed, Over, Relay, Running, Side};
+use super::relay::{Carried, Ended, Over, Relay, acted, outlive};
 use crate::host::inner::Flow;
 use crate::host::socket::close_with_reset;
 use crate::host::{self, Connected, Failure, Said};
@@ -460,27 +457,6 @@ fn carried<'a>(
     Carried::new(relay, account, acted, slot, live)
 }
 
-/// What waits until a fault ends the connection, whose gate is prepared; `None`: it has no faults.
-pub fn acted<'a>(
-    run: &'a Run,
-    faults: &'a Faults,
-    account: &'a ConnectionReport,
-    program: &'a TcpStream,
-    relay: &'a Relay<'a>,
-) -> Option<Boxed<'a, Held>> {
-    if faults.is_empty() {
-        return None;
-    }
-    let ledger = &account.ledger;
-    let passed = |side| match side {
-        Side::Program => ledger.to_remote.get(),
-        Side::Remote => ledger.from_remote.get(),
-    };
-    Some(Box::pin(async move {
-        faults.act(&run.inject, &relay.faulty(), &ledger.gate, program, passed, || relay.reset_remote()).await
-    }))
-}
-
 /// Records how the connection has ended, and passes the end on. `waits`: data of the program was not acknowledged.
 async fn end(run: &Run, over: Option<Over>, waits: bool, connection: Box<Connection<'_>>, live: &Live) {
     let Connection { program, host, faults, slot: _slot } = *connection;
@@ -499,174 +475,6 @@ async fn end(run: &Run, over: Option<Over>, waits: bool, connection: Box<Connect
     run.seen.urgent.forget(&flow.into());
     let remote_fin = account.ledger.remote_fin.get();
     Ended { program, host, flow, waits, remote_fin }.pass_on(run, over, live).await;
-}
-
-/// A fault has ended the remote's side of a connection: the program learns of it when it sends something.
-pub async fn outlive(
-    run: &Run,
-    (program, flow): (&TcpStream, &FaultFlow),
-    (account, record): (&ConnectionReport, &mut Record),
-    live: &Live,
-) {
-    let has_all = tokio::select! {
-        has_all = run.inject.answered(flow) => has_all,
-        _ = program.closed() => false,
-        () = live.closing() => false,
-    };
-    account.prolong(record, program, has_all);
-    sleep(crate::inject::GRACE.saturating_sub(account.ledger.course.age())).await;
-    program.abort();
-}
-
-/// A connection whose relay has ended.
-pub struct Ended<H> {
-    /// The program's side.
-    pub program: TcpStream,
-    /// The host's socket.
-    pub host: H,
-    /// The connection as the program's kernel has it.
-    pub flow: Flow,
-    /// Data of the program was not acknowledged.
-    pub waits: bool,
-    /// The remote has closed.
-    pub remote_fin: bool,
-}
-
-impl<H: Deref<Target = tokio::net::TcpStream>> Ended<H> {
-    /// Passes the end on to the side that still has its connection.
-    pub async fn pass_on(self, run: &Run, over: Option<Over>, live: &Live) {
-        let Self { program, host, flow, waits, remote_fin } = self;
-        match over {
-            // The remote does not know that the program has been reset: what it sends is answered with a reset.
-            Some(Over::Injected(Held::Remote)) => {
-                let mut byte = [0];
-                tokio::select! {
-                    _ = host.peek(&mut byte) => {}
-                    () = live.closing() => {}
-                }
-                close_with_reset(&*host);
-            }
-            // Reset, so that the program does not mistake the end of the run for the end of the stream: a FIN that the
-            // remote has not sent would make a truncated stream look complete.
-            None if !remote_fin => program.abort(),
-            Some(Over::Evicted(_)) => {
-                close_with_reset(&*host);
-                program.abort();
-            }
-            // The program's kernel waits for the remote's FIN with its usual timeout. So does the host's, once its
-            // socket is closed.
-            Some(Over::LetGo) => drop(program.mute()),
-            Some(Over::Host(errno)) => {
-                drop(host);
-                end_as_the_host_did(run, &program, flow, errno, waits, live).await;
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The host's connection has failed; the program's fails in the same way.
-async fn end_as_the_host_did(
-    run: &Run,
-    program: &TcpStream,
-    flow: Flow,
-    errno: i32,
-    waits: bool,
-    live: &Live,
-) {
-    match errno {
-        // An administrator of the host ended it. Fails if the kernel does not support that, or the program is gone.
-        libc::ECONNABORTED if run.inner.destroy(flow).is_ok() => {}
-        // The remote no longer answered, and a router may have reported why. The program's kernel, which still waits
-        // for an acknowledgment, comes to the same end by itself.
-        libc::ETIMEDOUT | libc::EHOSTUNREACH | libc::ENETUNREACH if waits => {
-            if errno != libc::ETIMEDOUT {
-                let v6 = flow.remote.is_ipv6();
-                let error = Failure::local(&std::io::Error::from_raw_os_error(errno)).as_icmp(v6);
-                let _over = program.report_error(error, run.plan.gateway(v6));
-            }
-            let _over = program.mute();
-            tokio::select! {
-                () = forgotten(run, flow) => {}
-                _ = program.closed() => {}
-                () = live.closing() => {}
-            }
-        }
-        _ => program.abort(),
-    }
-}
-
-/// Waits until the program's kernel no longer has the connection.
-async fn forgotten(run: &Run, flow: Flow) {
-    let begun = Instant::now();
-    // If the kernel does not report it, its timeout is that of `tcp_retries2`, a quarter of an hour or more.
-    while begun.elapsed() < FORGOTTEN && !matches!(run.inner.look(flow), Ok(None)) {
-        sleep(FORGOTTEN_LOOK).await;
-    }
-}
-
-const FORGOTTEN: Duration = Duration::from_secs(1800);
-const FORGOTTEN_LOOK: Duration = Duration::from_secs(2);
-
-/// The relay of a connection: until it has ended, or is ended by a fault, by a lack of descriptors (`Some`), or with the
-/// run (`None`).
-pub struct Carried<'a> {
-    running: Running<'a>,
-    beside: Option<Box<Beside<'a>>>,
-    slot: &'a Slot,
-    live: &'a Live,
-}
-
-/// What only some connections have.
-struct Beside<'a> {
-    /// Waits until a fault ends it.
-    acted: Option<Boxed<'a, Held>>,
-    /// Measures what is shown.
-    measured: Option<Boxed<'a, Infallible>>,
-}
-
-impl<'a> Carried<'a> {
-    /// `acted`: waits until a fault ends it.
-    pub fn new(
-        relay: &'a Relay<'a>,
-        account: &'a ConnectionReport,
-        acted: Option<Boxed<'a, Held>>,
-        slot: &'a Slot,
-        live: &'a Live,
-    ) -> Self {
-        live.watch(&account.ledger);
-        let beside = Beside { acted, measured: account.measure(relay) };
-        let has_any = beside.acted.is_some() || beside.measured.is_some();
-        Carried { running: relay.run(), beside: has_any.then(|| Box::new(beside)), slot, live }
-    }
-}
-
-impl Future for Carried<'_> {
-    type Output = Option<Over>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Over>> {
-        if let Poll::Ready(over) = Pin::new(&mut self.running).poll(cx) {
-            return Poll::Ready(Some(over));
-        }
-        let acted = self.beside.as_mut().and_then(|beside| beside.acted.as_mut());
-        if let Some(Poll::Ready(held)) = acted.map(|acted| acted.as_mut().poll(cx)) {
-            return Poll::Ready(Some(Over::Injected(held)));
-        }
-        let relay = self.running.relay();
-        if self.slot.is_evicted() {
-            return Poll::Ready(Some(Over::Evicted(self.slot.reason(relay.ledger().idle()))));
-        }
-        if let Some(measured) = self.beside.as_mut().and_then(|beside| beside.measured.as_mut()) {
-            let _never = measured.as_mut().poll(cx);
-        }
-        ready!(self.live.poll_closing(relay.ledger(), cx));
-        // Without the program's FIN a FIN to the remote would be false. With it, the host's kernel completes the
-        // close alone.
-        if !relay.ledger().program_fin.get() {
-            relay.reset_remote();
-        }
-        Poll::Ready(None)
-    }
 }
 
 #[cfg(test)]
