@@ -154,9 +154,9 @@ impl Course {
         self.begun.get().elapsed()
     }
 
-    /// One side's data is relayed: all of it, in two pieces. `late`: the other side has closed.
-    pub fn data(&self, from: Side, pieces: [&[u8]; 2], late: bool) {
-        let bytes = pieces[0].len() + pieces[1].len();
+    /// One side's data is relayed: all of it, in pieces. `late`: the other side has closed.
+    pub fn data(&self, from: Side, pieces: &[&[u8]], late: bool) {
+        let bytes = pieces.iter().map(|piece| piece.len()).sum();
         if bytes == 0 {
             return;
         }
@@ -185,8 +185,8 @@ impl Course {
         }
     }
 
-    /// The same, without rates. The pieces are empty if the data is not read. Returns the time.
-    pub fn moved(&self, from: Side, bytes: usize, pieces: [&[u8]; 2], late: bool) -> Moment {
+    /// The same, without rates. There are no pieces if the data is not read. Returns the time.
+    pub fn moved(&self, from: Side, bytes: usize, pieces: &[&[u8]], late: bool) -> Moment {
         let now = Moment::now();
         if bytes == 0 {
             return now;
@@ -222,7 +222,7 @@ impl Course {
     }
 
     /// Follows the response that begins here, or has begun. `before`: what came before; `turn`: from the other side.
-    fn follow(&self, from: Side, pieces: [&[u8]; 2], before: Head, turn: bool) {
+    fn follow(&self, from: Side, pieces: &[&[u8]], before: Head, turn: bool) {
         let begins = first(pieces).starts_with(b"HTTP/1.");
         let begun = self.take_response();
         let mut response = match before {
@@ -323,8 +323,8 @@ impl Course {
 }
 
 /// The first piece that is not empty.
-fn first(pieces: [&[u8]; 2]) -> &[u8] {
-    if pieces[0].is_empty() { pieces[1] } else { pieces[0] }
+fn first<'a>(pieces: &[&'a [u8]]) -> &'a [u8] {
+    pieces.iter().find(|piece| !piece.is_empty()).copied().unwrap_or_default()
 }
 
 /// The head of a TLS record: its type and length.
@@ -360,15 +360,15 @@ mod tests {
 
     /// This side sends data.
     fn send(course: &Course, from: Side, data: &[u8]) {
-        course.data(from, [data, &[]], false);
+        course.data(from, &[data], false);
     }
 
     #[test]
     fn data_after_a_close_is_counted_separately() {
         let course = Course::default();
         send(&course, Side::Program, b"\x16\x03\x01\x02\0\x01......");
-        course.data(Side::Remote, [b"\x17\x03\x03\0\x13", &[0; 19]], true);
-        course.data(Side::Remote, [b"", b""], true);
+        course.data(Side::Remote, &[b"\x17\x03\x03\0\x13", &[0; 19]], true);
+        course.data(Side::Remote, &[b"", b""], true);
         let facts = course.facts();
         assert!(facts.tls && facts.late_alert);
         assert_eq!((facts.late_from_remote, facts.late_from_program), (24, 0));
@@ -407,9 +407,14 @@ mod tests {
         assert_eq!(answer(GET, &[head, b"5\r\nhello\r\n", b"0\r\n\r\n"]), Message::Whole);
         let course = Course::default();
         send(&course, Side::Program, GET);
-        course.data(Side::Remote, [head, b"5\r\nhe"], false);
-        course.data(Side::Remote, [b"llo\r\n0", b"\r\n\r\n"], false);
+        course.data(Side::Remote, &[head, b"5\r\nhe"], false);
+        course.data(Side::Remote, &[b"llo\r\n0", b"\r\n\r\n"], false);
         assert_eq!(course.facts().talk.message, Message::Whole, "both pieces are read");
+        let course = Course::default();
+        send(&course, Side::Program, GET);
+        course.data(Side::Remote, &[b"", head, b"5\r\nhe"], false);
+        course.data(Side::Remote, &[b"l", b"lo\r", b"\n0\r\n\r\n"], false);
+        assert_eq!(course.facts().talk.message, Message::Whole, "all pieces are read");
     }
 
     #[test]
@@ -435,7 +440,7 @@ mod tests {
         let course = Course::default();
         send(&course, Side::Program, b"question");
         course.first_fin();
-        course.data(Side::Remote, [b"late answer", b""], true);
+        course.data(Side::Remote, &[b"late answer", b""], true);
         course.first_fin();
         let facts = course.facts();
         assert_eq!(facts.before_fin.map(|talk| (talk.last, talk.run)), Some((Some(By::Program), 8)));

@@ -161,13 +161,13 @@ impl RelayStats {
         }
     }
 
-    /// Data of this side is relayed: all of it, in two pieces.
-    fn data(&self, from: Side, pieces: [&[u8]; 2]) {
+    /// Data of this side is relayed: all of it, in pieces.
+    fn data(&self, from: Side, pieces: &[&[u8]]) {
         self.course.data(from, pieces, self.is_late(from));
     }
 
-    /// The same, of data that passes between two sockets. The pieces are empty if it is not read.
-    pub fn moved_between_sockets(&self, from: Side, bytes: usize, pieces: [&[u8]; 2]) {
+    /// The same, of data that passes between two sockets. There are no pieces if it is not read.
+    pub fn moved_between_sockets(&self, from: Side, bytes: usize, pieces: &[&[u8]]) {
         self.course.moved(from, bytes, pieces, self.is_late(from));
     }
 
@@ -316,7 +316,7 @@ impl<'a> Relay<'a> {
             };
             match written {
                 Ok(bytes) => {
-                    self.ledger.data(Side::Program, first(texts, bytes));
+                    self.ledger.data(Side::Program, &first(texts, bytes));
                     bytes
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -382,7 +382,7 @@ impl<'a> Relay<'a> {
                         self.ledger.small_read.set(bytes < SMALL);
                         // A read also ends before an urgent byte.
                         drained = bytes < fits && !urgent::is_next(self.host);
-                        self.ledger.data(Side::Remote, read_pieces(&room, bytes));
+                        self.ledger.data(Side::Remote, &read_pieces(&room, bytes));
                         bytes
                     }
                     Err(error) => {
@@ -551,14 +551,13 @@ fn first([front, back]: [&[u8]; 2], left: usize) -> [&[u8]; 2] {
     [front, &back[..back.len().min(left - front.len())]]
 }
 
-/// The pieces into which this number of bytes was read: the first two that have room.
-fn read_pieces<'a>(room: &'a [IoSliceMut<'_>], mut bytes: usize) -> [&'a [u8]; 2] {
-    let mut pieces = [&[][..]; 2];
-    for (piece, room) in pieces.iter_mut().zip(room.iter().filter(|room| !room.is_empty())) {
-        *piece = &room[..bytes.min(room.len())];
+/// What was read: this number of bytes, in the order of the pieces.
+fn read_pieces<'a, const N: usize>(room: &'a [IoSliceMut<'_>; N], mut bytes: usize) -> [&'a [u8]; N] {
+    room.each_ref().map(|room| {
+        let piece = &room[..bytes.min(room.len())];
         bytes -= piece.len();
-    }
-    pieces
+        piece
+    })
 }
 
 /// Like [`first`], for buffers to write to.

@@ -260,7 +260,7 @@ impl Way<'_> {
             if data.is_empty() {
                 self.finish(turn).await;
             }
-            self.ledger.moved_between_sockets(self.side, data.len(), [&data, &[]]);
+            self.ledger.moved_between_sockets(self.side, data.len(), &[&data]);
             self.own().set(own + data.len() as u64);
             let time = |rate| Duration::from_secs_f64(data.len() as f64 / rate as f64);
             free = free.max(Instant::now()) + effect.rate.map_or(Duration::ZERO, time);

@@ -263,7 +263,7 @@ async fn carry(
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(failed(source)(error)),
         };
-        ledger.moved_between_sockets(source, taken, [&[]; 2]);
+        ledger.moved_between_sockets(source, taken, &[]);
         let mut left = taken;
         while left > 0 {
             match to.try_io(Interest::WRITABLE, || splice(&reader, to, left)) {

@@ -44,6 +44,7 @@ async fn download(number: usize, program: Host, stack: TcpListener, turns: Turns
             over
         });
         assert!(matches!(over.await, Over::Orderly));
+        assert_eq!(ledger.facts().talk.run, BYTES as u64, "all that was read is observed");
     });
     let mut data = Vec::new();
     near.read_to_end(&mut data).await.unwrap();
@@ -204,4 +205,15 @@ async fn a_reset_that_is_read_with_the_soft_errors_is_a_reset() {
         assert!(matches!(relay.run().await, Over::Host(libc::ECONNRESET)));
     };
     LocalSet::new().run_until(check).await;
+}
+
+#[test]
+fn all_pieces_that_a_read_has_filled_are_observed() {
+    let (mut a, mut b, mut c) = (*b"abc", *b"", *b"defgh");
+    let room = [&mut a[..], &mut b[..], &mut c[..]].map(IoSliceMut::new);
+    let read = |bytes| read_pieces(&room, bytes).concat();
+    assert_eq!(
+        (read(8), read(5), read(3), read(0)),
+        (b"abcdefgh".into(), b"abcde".into(), b"abc".into(), vec![])
+    );
 }

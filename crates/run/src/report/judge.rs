@@ -58,6 +58,9 @@ impl Verdict {
                 | Cause::DataAfterClose
                 | Cause::ResetForFin
         );
+        // A client that gives up sends a closing alert, too.
+        let gave_up = self.cause == Cause::CloseNotifyRace && record.facts.first_fin == Some(opener(record));
+        let closed = closed || gave_up;
         let found = missing(record, self.lost).filter(|_| closed && self.severity < Severity::Harmful);
         let Some(missing) = found else { return self };
         let severity = missing.severity().max(self.severity);

@@ -291,6 +291,20 @@ mod tests {
     }
 
     #[test]
+    fn a_client_of_tls_that_gives_up_had_no_answer() {
+        let given_up = |run, idle| {
+            let mut record = closed(By::Program, Some(By::Program), idle, run, Message::Unknown);
+            (record.outcome, record.by, record.facts.tls) = (Outcome::Aborted, By::Program, true);
+            (record.facts.fin.remote, record.facts.late_alert) = (false, true);
+            (record.facts.late_from_remote, record.lost.unread) = (24, 24);
+            judged(&record)
+        };
+        assert_eq!(given_up(517, SECONDS), ("no-answer", "suspicious"));
+        assert_eq!(given_up(24, SECONDS), ("close-notify-race", "benign"), "its last word is an alert");
+        assert_eq!(given_up(517, Duration::from_millis(3)), ("close-notify-race", "benign"));
+    }
+
+    #[test]
     fn a_late_answer_and_a_reset_are_the_mechanism() {
         let mut record = closed(By::Program, Some(By::Program), SECONDS, 78, Message::Request);
         record.outcome = Outcome::Aborted;
