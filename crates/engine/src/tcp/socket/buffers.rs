@@ -48,6 +48,8 @@ impl Tcp<'_> {
                     bytes,
                 ));
                 connection.cap_receive_buffer(self.shared);
+                // A share limits only the windows that the stack itself sizes.
+                connection.rcv.limit_window(usize::MAX);
             }
             Socket::Closed(_) => {}
         }

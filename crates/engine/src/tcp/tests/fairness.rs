@@ -156,6 +156,19 @@ fn fast_receivers_share_the_window_that_one_could_use() {
     assert!(windows[0] > 512 << 10, "{windows:?}");
 }
 
+/// As `lastack run` does: a buffer that the application sets is not limited any more by the share from before.
+#[test]
+fn a_receive_buffer_that_is_set_ends_the_share_of_the_window() {
+    let mut streams = Streams::with_large_send_buffers(65_520, Duration::from_micros(200));
+    streams.run(Duration::from_millis(200));
+    for (_, b) in &streams.ids {
+        streams.pair.b.tcp(*b).set_receive_buffer(Some(1 << 20));
+    }
+    streams.run(Duration::from_millis(200));
+    let windows = streams.windows();
+    assert!(windows.iter().all(|window| *window > 900 << 10), "{windows:?}");
+}
+
 /// On a long path the windows have to be large, also if it was short when the connections began.
 #[test]
 fn receivers_on_a_long_path_are_not_limited() {
