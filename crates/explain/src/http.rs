@@ -138,7 +138,7 @@ impl HttpMessage {
         }
     }
 
-    /// So many bytes that follow need not be read: [`skip`](Self::skip) is enough.
+    /// The number of bytes that follow and can be passed over with [`skip`](Self::skip), since they are body data.
     #[must_use]
     pub fn skippable(&self) -> u64 {
         self.left

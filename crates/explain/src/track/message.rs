@@ -7,8 +7,9 @@ use crate::packet::ahead;
 #[derive(Clone, Debug)]
 pub struct Followed {
     message: HttpMessage,
-    /// Up to here it was read or skipped. So many bytes after that are a body, and need not be read.
+    /// The sequence number up to which it was read or skipped.
     at: u32,
+    /// The number of bytes after `at` that are body data, which is skipped.
     body: u64,
     /// The bytes that had to be read are not in the capture.
     lost: bool,
